@@ -1,0 +1,54 @@
+"""The errors that a user can meet. Each message is one sentence that says what was wrong, and the remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class BellmarkError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+
+class UnknownName(BellmarkError, KeyError):
+    """An agent, setting, data set or environment of that name does not exist."""
+
+    def __init__(self, what: str, name: str, known: Iterable[str]):
+        known = sorted(known)
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+        super().__init__(f"there is no {what} '{name}'; {hint}")
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class InvalidSetting(BellmarkError, ValueError):
+    """A setting has a value that makes no sense, alone or beside the others."""
+
+
+class UnsupportedSpace(BellmarkError, TypeError):
+    """An agent cannot use this observation or action space."""
+
+
+class MissingExtra(BellmarkError, ImportError):
+    """A package that only some uses need is not installed."""
+
+    def __init__(self, package: str, extra: str):
+        super().__init__(f"this needs the package '{package}', which is not installed: pip install 'bellmark[{extra}]'")
+
+
+class InvalidData(BellmarkError, ValueError):
+    """A data file is truncated, foreign or inconsistent."""
+
+
+class InvalidCheckpoint(BellmarkError, ValueError):
+    """A checkpoint is truncated, foreign, or of a newer format."""
+
+
+class NotFinite(BellmarkError, FloatingPointError):
+    """NaN or infinity in an observation, a reward, an action or a loss."""
+
+
+class RunExists(BellmarkError, FileExistsError):
+    """The run folder holds a run already."""

@@ -1,0 +1,120 @@
+"""What an agent must know of its environment: the shapes, and how raw values become the agent's own."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import UnsupportedSpace
+
+
+@dataclass(frozen=True)
+class Spec:
+    """The interface between an agent and an environment, as plain data (it is written to every checkpoint).
+
+    Inside agents, vector observations are float32, images stay uint8, discrete observations are one-hot;
+    continuous actions are `[N, actions]` in [-1, 1], discrete actions are int64 `[N]` from 0.
+    """
+
+    obs_shape: tuple[int, ...]
+    """Shape of one observation, without the batch."""
+    actions: int
+    """Number of action dimensions (continuous) or of choices (discrete)."""
+    discrete: bool
+    """Whether an action is one of `actions` choices."""
+    obs_dtype: str = "float32"
+    """`float32`, or `uint8` for images."""
+    obs_choices: int = 0
+    """Size of the one-hot code if the environment's observation is a number of choices, else 0."""
+    obs_start: int = 0
+    """Smallest value of a discrete observation."""
+    action_shape: tuple[int, ...] = ()
+    """Shape of one continuous action as the environment wants it."""
+    action_low: tuple[float, ...] = ()
+    """Lower bounds of the environment's actions, flattened."""
+    action_high: tuple[float, ...] = ()
+    """Upper bounds of the environment's actions, flattened."""
+    action_start: int = 0
+    """Smallest value of a discrete action."""
+
+    @classmethod
+    def from_spaces(cls, observation_space: Any, action_space: Any) -> Spec:
+        """Reads two gymnasium spaces (of one environment, not of a batch).
+
+        Raises UnsupportedSpace for anything but Box and Discrete observations, and bounded Box and Discrete actions.
+        """
+        return cls(**_read_obs_space(observation_space), **_read_action_space(action_space))
+
+    @property
+    def is_image(self) -> bool:
+        return len(self.obs_shape) == 3 and self.obs_dtype == "uint8"
+
+    @property
+    def obs_size(self) -> int:
+        """Number of values in one observation."""
+        return math.prod(self.obs_shape)
+
+    def encode_obs(self, obs: Any, batched: bool = True) -> np.ndarray:
+        """Raw observations `[N, ...]` (or one, if not `batched`) as a new array `[N, *obs_shape]`."""
+        raw = np.asarray(obs) if batched else np.asarray(obs)[None]
+        if self.obs_choices:
+            code = np.zeros((raw.shape[0], self.obs_choices), np.float32)
+            code[np.arange(raw.shape[0]), raw.reshape(raw.shape[0]) - self.obs_start] = 1.0
+            return code
+        return np.array(raw, dtype=self.obs_dtype).reshape(raw.shape[0], *self.obs_shape)
+
+    def decode_action(self, action: np.ndarray) -> np.ndarray:
+        """The agent's actions `[N, actions]` in [-1, 1] (clipped to it) or `[N]`, in the environment's own units."""
+        if self.discrete:
+            return action + self.action_start if self.action_start else action
+        low, high = np.float32(self.action_low), np.float32(self.action_high)
+        scaled = low + (np.clip(action, -1.0, 1.0) + 1.0) * (0.5 * (high - low))
+        return np.clip(scaled, low, high).reshape(-1, *self.action_shape)
+
+    def encode_action(self, action: Any) -> np.ndarray:
+        """The environment's actions `[N, ...]` in the agent's units: the inverse of `decode_action`."""
+        if self.discrete:
+            return np.asarray(action, np.int64).reshape(-1) - self.action_start
+        low, high = np.float32(self.action_low), np.float32(self.action_high)
+        return (np.asarray(action, np.float32).reshape(-1, self.actions) - low) / (0.5 * (high - low)) - 1.0
+
+
+def _read_obs_space(space: Any) -> dict[str, Any]:
+    kind = type(space).__name__
+    if kind == "Discrete":
+        return {"obs_shape": (int(space.n),), "obs_choices": int(space.n), "obs_start": int(space.start)}
+    if kind == "Box":
+        if len(space.shape) == 3 and space.dtype == np.uint8:
+            return {"obs_shape": tuple(space.shape), "obs_dtype": "uint8"}
+        return {"obs_shape": (math.prod(space.shape),)}
+    raise UnsupportedSpace(
+        f"the observation space {space} is not supported: Bellmark takes Box and Discrete. "
+        "Wrap the environment in gymnasium.wrappers.FlattenObservation."
+    )
+
+
+def _read_action_space(space: Any) -> dict[str, Any]:
+    kind = type(space).__name__
+    if kind == "Discrete":
+        return {"actions": int(space.n), "discrete": True, "action_start": int(space.start)}
+    if kind != "Box":
+        raise UnsupportedSpace(
+            f"the action space {space} is not supported: Bellmark takes Box and Discrete. "
+            "Wrap the environment so that its action is one of these."
+        )
+    low, high = space.low.reshape(-1), space.high.reshape(-1)
+    if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
+        raise UnsupportedSpace(
+            f"the action space {space} has no finite bounds, so actions cannot be scaled from [-1, 1]: "
+            "give its Box a low and a high."
+        )
+    return {
+        "actions": low.size,
+        "discrete": False,
+        "action_shape": tuple(space.shape),
+        "action_low": tuple(map(float, low)),
+        "action_high": tuple(map(float, high)),
+    }
