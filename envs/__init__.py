@@ -1,1 +1,33 @@
+"""Environments: gymnasium, envpool and ALE behind one vector interface, probe environments, and evaluation.
 
+Importing this package imports neither gymnasium nor torch: each name is fetched when it is first asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .evaluate import Evaluation, evaluate
+    from .make import make, remake
+    from .vector import Episode, VectorEnv
+
+__all__ = ["Episode", "Evaluation", "VectorEnv", "evaluate", "make", "remake"]
+
+_HOME = {
+    "Episode": "vector",
+    "Evaluation": "evaluate",
+    "VectorEnv": "vector",
+    "evaluate": "evaluate",
+    "make": "make",
+    "remake": "make",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value

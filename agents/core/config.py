@@ -1,1 +1,143 @@
-x: int = "a"
+"""Settings: flat frozen dataclasses. The command line and the documentation are made from them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self, get_type_hints
+
+from .errors import InvalidSetting, UnknownName
+
+Schedule = Literal["constant", "linear", "cosine"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """What every agent has."""
+
+    gamma: float = 0.99
+    """Discount per environment step, in [0, 1]."""
+    learning_rate: float = 3e-4
+    """Step size of Adam."""
+    schedule: Schedule = "constant"
+    """Course of the learning rate over the planned training: constant, or linear or cosine to 0."""
+    batch_size: int = 256
+    """Transitions per update."""
+    max_grad_norm: float = 0.0
+    """Gradients longer than this are shortened to it, network by network; 0 = never."""
+    hidden: tuple[int, ...] = (256, 256)
+    """Widths of the hidden layers of every network."""
+    normalize_obs: bool = False
+    """Shift and scale each observation dimension by the mean and standard deviation of what was seen."""
+
+    def __post_init__(self) -> None:
+        self.require(0.0 <= self.gamma <= 1.0, "gamma", "in [0, 1]")
+        self.require(self.batch_size >= 1, "batch_size", "at least 1")
+        self.require(self.learning_rate >= 0.0, "learning_rate", "at least 0")
+        self.require(all(width > 0 for width in self.hidden), "hidden", "positive widths")
+
+    def require(self, holds: bool, name: str, meaning: str) -> None:
+        """Raises InvalidSetting unless the value of setting `name` is as it must be."""
+        if not holds:
+            raise InvalidSetting(f"the setting {name} = {getattr(self, name)!r} must be {meaning}")
+
+    def override(self, settings: Mapping[str, Any]) -> Self:
+        """These settings with some replaced. Raises UnknownName for a misspelt one, InvalidSetting for a bad value."""
+        hints = get_type_hints(type(self))
+        known = [field.name for field in dataclasses.fields(self)]
+        for name in settings:
+            if name not in known:
+                raise UnknownName("setting", name, known)
+        return dataclasses.replace(self, **{name: _convert(name, v, hints[name]) for name, v in settings.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`."""
+        return cls().override(values)
+
+
+@dataclass(frozen=True)
+class ReplayConfig(Config):
+    """What every agent has that learns from random transitions of a replay buffer."""
+
+    buffer_size: int = 1_000_000
+    """Transitions kept; the oldest are overwritten."""
+    start: int = 10_000
+    """Transitions collected with random actions before the first update."""
+    train_every: int = 1
+    """Transitions between two visits to the replay buffer."""
+    update_ratio: float = 1.0
+    """Updates per transition."""
+    n_step: int = 1
+    """Rewards summed before bootstrapping."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("buffer_size", "train_every", "n_step"):
+            self.require(getattr(self, name) >= 1, name, "at least 1")
+        self.require(self.update_ratio > 0, "update_ratio", "above 0")
+
+
+@dataclass(frozen=True)
+class RolloutConfig(Config):
+    """What every agent has that learns from what its policy has just done."""
+
+    batch_size: int = 64
+    """Transitions per update; each pass is cut into nearly equal batches of about this size."""
+    max_grad_norm: float = 0.5
+    """Gradients longer than this are shortened to it; 0 = never."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the hidden layers of policy and critic."""
+    rollout_length: int = 2048
+    """Steps of every environment between two rounds of updates."""
+    epochs: int = 10
+    """Passes over each rollout."""
+    gae_lambda: float = 0.95
+    """Decay of the advantage estimate: 0 = one step, 1 = whole episode."""
+    normalize_reward: bool = False
+    """Divide rewards by the running standard deviation of the discounted return."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("rollout_length", "epochs"):
+            self.require(getattr(self, name) >= 1, name, "at least 1")
+        self.require(0.0 <= self.gae_lambda <= 1.0, "gae_lambda", "in [0, 1]")
+
+
+def _convert(name: str, value: Any, hint: Any) -> Any:
+    """Accepts what JSON and TOML make of a value (lists for tuples, 1 for 1.0); anything else must fit the type."""
+    fits: bool
+    if hint is float:
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+        value = float(value) if fits else value
+    elif hint is int:
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer()
+        value = int(value) if fits else value
+    elif hint is bool or hint is str:
+        fits = isinstance(value, hint)
+    elif getattr(hint, "__origin__", None) is Literal:
+        fits = value in hint.__args__
+    elif getattr(hint, "__origin__", None) is tuple:
+        fits = isinstance(value, list | tuple)
+        value = tuple(_convert(name, item, hint.__args__[0]) for item in value) if fits else value
+    else:
+        raise TypeError(f"the setting {name} has the type {hint}, which no setting may have")
+    if not fits:
+        wanted = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+        raise InvalidSetting(f"the setting {name} must be of type {wanted}, not {value!r}")
+    return value
+
+
+def scheduled(kind: Schedule, progress: float) -> float:
+    """Factor in [0, 1] at `progress` in [0, 1] through the training."""
+    if kind == "linear":
+        return 1.0 - progress
+    if kind == "cosine":
+        return 0.5 * (1.0 + math.cos(math.pi * progress))
+    return 1.0

@@ -1,0 +1,89 @@
+"""Twin delayed deep deterministic policy gradient; DDPG is a setting of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..core.agent import Agent, Metrics
+from ..core.batch import Batch
+from ..core.config import ReplayConfig
+from ..core.critics import Q
+from ..core.errors import UnsupportedSpace
+from ..core.losses import mse
+from ..core.nets import frozen_copy
+from ..core.policies import Deterministic
+from ..core.spec import Spec
+
+
+@dataclass(frozen=True)
+class TD3Config(ReplayConfig):
+    """Defaults: the authors' repository, but for a shorter random start (theirs: 25,000)."""
+
+    critics: int = 2
+    """Size of the critic ensemble; the target takes the minimum."""
+    actor_delay: int = 2
+    """Critic updates per update of actor and targets."""
+    tau: float = 0.005
+    """Share by which targets move at each of their updates."""
+    exploration_noise: float = 0.1
+    """Standard deviation of the noise on actions in training, of the range [-1, 1]."""
+    target_noise: float = 0.2
+    """Standard deviation of the noise on target actions."""
+    target_noise_clip: float = 0.5
+    """Bound of the noise on target actions."""
+
+
+class TD3(Agent, name="td3"):
+    """TD3 (Fujimoto, van Hoof, Meger 2018, arXiv 1802.09477).
+
+        a'      = clip(pibar(s') + clip(N(0, target_noise^2), -c, c), -1, 1)
+        y       = r + discount min_e Qbar_e(s', a')
+        critic    sum_e mean (Q_e(s, a) - y)^2
+        actor     -mean Q_1(s, pi(s)),  with all targets (x <- x + tau (online - x)) every `actor_delay` critic updates
+
+    With critics=1, target_noise=0, actor_delay=1 this is DDPG (Lillicrap et al. 2016) with TD3's networks.
+
+    Departures from the paper: networks 256-256 and step size 3e-4, one update per step, as in the authors' current
+    code; the random start is `start` transitions.
+    """
+
+    config: TD3Config = TD3Config()
+
+    def build(self, spec: Spec, c: TD3Config) -> None:
+        if spec.discrete:
+            raise UnsupportedSpace(f"'{self.name}' needs continuous actions: take dqn or ppo for discrete ones")
+        self.actor, self.critic = Deterministic(spec, c.hidden), Q(spec, c.hidden, size=c.critics)
+        self.actor_target, self.critic_target = frozen_copy(self.actor), frozen_copy(self.critic)
+
+    def act(self, obs: Tensor, explore: bool) -> Tensor:
+        action = self.actor(obs)
+        if explore:
+            action = (action + self.config.exploration_noise * torch.randn_like(action)).clamp(-1.0, 1.0)
+        return action
+
+    def update(self, batch: Batch) -> Metrics:
+        metrics = {"critic_loss": self.minimize("critic", self.critic_loss(batch))}
+        if self.due(self.config.actor_delay):
+            metrics["actor_loss"] = self.minimize("actor", self.actor_loss(batch))
+            self.follow(self.config.tau)
+        return metrics
+
+    def smoothing(self, action: Tensor) -> Tensor:
+        c = self.config
+        return (c.target_noise * torch.randn_like(action)).clamp(-c.target_noise_clip, c.target_noise_clip)
+
+    @torch.no_grad()
+    def target(self, batch: Batch) -> Tensor:
+        action = self.actor_target(batch.next_obs)
+        action = (action + self.smoothing(action)).clamp(-1.0, 1.0)
+        return batch.reward + batch.discount * self.critic_target(batch.next_obs, action).amin(0)
+
+    def critic_loss(self, batch: Batch) -> Tensor:
+        error = mse(self.critic(batch.obs, batch.action), self.target(batch))
+        return (batch.weight * error).mean(1).sum()
+
+    def actor_loss(self, batch: Batch) -> Tensor:
+        return -self.critic(batch.obs, self.actor(batch.obs))[0].mean()

@@ -1,0 +1,282 @@
+"""The contract: an agent is a policy, an update and a state. Loops, data and logs live outside."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .batch import Batch
+from .buffer import Buffer
+from .config import Config, ReplayConfig, scheduled
+from .errors import InvalidSetting, UnknownName
+from .nets import Normalizer
+from .parameters import FlatParameters
+from .spec import Spec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ...envs.vector import VectorEnv
+
+FAMILIES = ("agents.on_policy", "agents.value_based", "agents.actor_critic", "offline")
+Metrics = dict[str, Tensor]
+
+
+class Agent(nn.Module):
+    """Base of all agents.
+
+    A subclass names its settings (`config`), makes its networks (`build`), acts (`act`) and lists what an update
+    minimises and in which order (`update`). `class TD3(Agent, name="td3")` registers it.
+
+    Every child module with parameters that want gradients gets an optimiser of its own; `x_target` follows `x`.
+    """
+
+    config: Config = Config()
+    name: ClassVar[str] = ""
+    registry: ClassVar[dict[str, type[Agent]]] = {}
+
+    def __init_subclass__(cls, name: str = "", **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        cls.name = name
+        if name:
+            other = Agent.registry.setdefault(name, cls)
+            if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+                raise InvalidSetting(f"two agents are named '{name}': {other.__module__} and {cls.__module__}")
+            Agent.registry[name] = cls
+
+    def __init__(self, spec: Spec, config: Config | None = None, *, device: str | torch.device = "cpu", seed: int = 0):
+        super().__init__()
+        self.spec, self.config = spec, config or type(self).config
+        self.seed, self.device = seed, torch.device(device)
+        self.steps = 0
+        """Transitions seen online."""
+        self.updates = 0
+        """Calls of `update`."""
+        self.owed = 0.0
+        """Updates that are due but not done."""
+        self.progress = 0.0
+        """Share of the planned training that is over; the loop sets it, schedules read it."""
+        self.env: VectorEnv | None = None
+        self.buffer: Buffer | None = None
+        with self.device:
+            self.obs_normalizer = self.make_normalizer() if self.config.normalize_obs else None
+            self.build(spec, self.config)
+            self._flat = {name: FlatParameters(net) for name, net in self.named_children() if [*net.parameters()]}
+        self._optimizers = {
+            name: self.optimizer(name, flat.flat) for name, flat in self._flat.items() if flat.trainable
+        }
+
+    # ---- what an algorithm writes ------------------------------------------------------------------------------
+
+    def build(self, spec: Spec, c: Any) -> None:
+        """Makes the networks as attributes; a target network is `self.x_target = frozen_copy(self.x)`.
+
+        Raises UnsupportedSpace for a spec that this algorithm cannot handle.
+        """
+        raise NotImplementedError
+
+    def act(self, obs: Tensor, explore: bool) -> Tensor:
+        """obs `[N, ...]` -> actions `[N, A]` in [-1, 1] (the environment clips), or int64 `[N]`."""
+        raise NotImplementedError
+
+    def update(self, batch: Any) -> Metrics:
+        """Minimises this algorithm's losses on one batch, in its order. Returns 0-d tensors, still on the device."""
+        raise NotImplementedError
+
+    def optimizer(self, name: str, parameters: nn.Parameter) -> torch.optim.Optimizer:
+        """The optimiser of the child `name`, over all its parameters as one tensor."""
+        return torch.optim.Adam([parameters], lr=self.learning_rate(name), fused=True)
+
+    def learning_rate(self, name: str) -> float:
+        """The step size of the child `name` at this moment: its own setting `<name>_learning_rate`, or the common."""
+        base = getattr(self.config, f"{name}_learning_rate", self.config.learning_rate)
+        return base * scheduled(self.config.schedule, self.progress)
+
+    def make_normalizer(self) -> Normalizer:
+        """How observations are normalised if the setting `normalize_obs` is on."""
+        if self.spec.is_image:
+            raise InvalidSetting("normalize_obs does not go with images, which are divided by 255: turn it off")
+        return Normalizer(self.spec.obs_shape, epsilon=1e-3)
+
+    def make_buffer(self, columns: int) -> Buffer:
+        """The buffer that this agent wants for `columns` environments."""
+        size = self.replay_config.buffer_size
+        return Buffer(self.spec, -(-size // columns) + 1, columns, device=self.device)
+
+    def batches(self, buffer: Buffer) -> Iterable[Any]:
+        """What to update on after an environment step: random batches, as many as are owed."""
+        c = self.replay_config
+        if self.owed < max(c.train_every * c.update_ratio, 1.0):
+            return ()
+        count = int(self.owed)
+        self.owed -= count
+        return self.sample(buffer, count)
+
+    def sample(self, buffer: Buffer, count: int = 1) -> Iterable[Any]:
+        """`count` random batches, from one gather. Before the first update it fits the normaliser to the buffer."""
+        c = self.replay_config
+        if self.updates == 0 and self.obs_normalizer is not None:
+            self.obs_normalizer.update(buffer.obs.flatten(0, 1)[buffer.valid_index()])
+        batch: Batch = buffer.sample(c.batch_size * count, c.gamma, c.n_step)
+        if self.obs_normalizer is not None:
+            batch = batch._replace(obs=self.obs_normalizer(batch.obs), next_obs=self.obs_normalizer(batch.next_obs))
+        return batch.split(count)
+
+    @property
+    def replay_config(self) -> ReplayConfig:
+        """The settings of replay; raises InvalidSetting for an agent that has none, since it cannot use old data."""
+        if not isinstance(self.config, ReplayConfig):
+            raise InvalidSetting(
+                f"'{self.name}' learns only from what its own policy has just done, so it cannot be fitted to data: "
+                "take an agent with replay, such as iql, td3_bc or sac"
+            )
+        return self.config
+
+    # ---- given -------------------------------------------------------------------------------------------------
+
+    def minimize(self, name: str, loss: Tensor) -> Tensor:
+        """One optimiser step of the child `name` down the gradient of `loss` with respect to it alone.
+
+        Returns the loss, detached.
+        """
+        flat, optimizer = self._flat[name], self._optimizers[name]
+        flat.backward(loss)
+        if self.config.max_grad_norm:
+            flat.clip(self.config.max_grad_norm)
+        optimizer.param_groups[0]["lr"] = self.learning_rate(name)
+        optimizer.step()
+        return loss.detach()
+
+    def due(self, every: int) -> bool:
+        """Whether this update is a multiple of `every`: with 2, the second, fourth, ..."""
+        return self.updates % every == 0
+
+    def follow(self, tau: float) -> None:
+        """Moves every `x_target` a share `tau` towards `x`; 1 copies."""
+        for name, flat in self._flat.items():
+            if name.endswith("_target"):
+                flat.follow(self._flat[name.removesuffix("_target")], tau)
+
+    def step(self, batch: Any) -> Metrics:
+        """Counts an update and does it."""
+        self.updates += 1
+        return self.update(batch)
+
+    @torch.inference_mode()
+    def act_on(self, obs: np.ndarray, explore: bool) -> np.ndarray:
+        """`act` on encoded observations `[N, ...]` from the host, normalised if the agent normalises."""
+        tensor = torch.as_tensor(obs, device=self.device)
+        if self.obs_normalizer is not None:
+            tensor = self.obs_normalizer(tensor)
+        return self.act(tensor, explore).cpu().numpy()
+
+    def explore(self, obs: np.ndarray) -> np.ndarray:
+        """What to do in training: uniformly random actions until `start`, unless something has been learnt before."""
+        if self.updates == 0 and self.steps < getattr(self.config, "start", 0):
+            shape = (len(obs),) if self.spec.discrete else (len(obs), self.spec.actions)
+            draw = torch.randint(self.spec.actions, shape) if self.spec.discrete else torch.rand(shape) * 2 - 1
+            return draw.numpy()
+        return self.act_on(obs, explore=True)
+
+    def predict(
+        self,
+        observation: Any,
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """stable-baselines3's `predict`: raw observations, one or a batch, to actions in the environment's units."""
+        raw = np.asarray(observation)
+        single = raw.ndim == (0 if self.spec.obs_choices else len(self.spec.obs_shape))
+        action = self.act_on(self.spec.encode_obs(raw, batched=not single), explore=not deterministic)
+        action = self.spec.decode_action(action)
+        return (action[0] if single else action), state
+
+    def learn(self, total_timesteps: int, **options: Any) -> Self:
+        """Trains for so many environment steps more; see `loop.learn` for the options."""
+        from .loop import learn
+
+        learn(self, total_timesteps, **options)
+        return self
+
+    def fit(self, data: Any, updates: int, **options: Any) -> Self:
+        """Trains on recorded data for so many updates more; see `loop.fit` for the options."""
+        from .loop import fit
+
+        fit(self, data, updates, **options)
+        return self
+
+    def save(self, path: Any, **options: Any) -> None:
+        """Writes a checkpoint; see `checkpoint.save`."""
+        from .checkpoint import save
+
+        save(path, self, **options)
+
+    # ---- state -------------------------------------------------------------------------------------------------
+
+    def counters(self) -> dict[str, Any]:
+        return {"steps": self.steps, "updates": self.updates, "owed": self.owed, "progress": self.progress}
+
+    def state(self) -> dict[str, Tensor]:
+        """Networks, targets, normalisers (`net.`) and optimisers (`optimizer.`): everything that training changes."""
+        tensors = {f"net.{name}": value for name, value in self.state_dict().items()}
+        for name, optimizer in self._optimizers.items():
+            for key, value in optimizer.state[self._flat[name].flat].items():
+                tensors[f"optimizer.{name}.{key}"] = value
+        return tensors
+
+    def load_state(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
+        """Takes over what `state` and `counters` gave. Raises InvalidCheckpoint where names or shapes differ."""
+        from .checkpoint import check_tensors
+
+        own = self.state_dict()
+        check_tensors(own, {k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
+        with torch.no_grad():
+            for name, value in own.items():
+                new = tensors[f"net.{name}"].to(self.device)
+                value.resize_(new.shape).copy_(new) if value.numel() == 0 else value.copy_(new)
+        for name, optimizer in self._optimizers.items():
+            prefix, flat = f"optimizer.{name}.", self._flat[name].flat
+            saved = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            check_tensors({}, {k: v for k, v in saved.items() if v.numel() not in (1, flat.numel())})
+            optimizer.state[flat] = {k: v.clone() if v.ndim == 0 else v.to(self.device, copy=True) for k, v in saved.items()}
+        for name in self.counters():
+            setattr(self, name, counters[name])
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Agent:
+        other = type(self)(self.spec, self.config, device=self.device, seed=self.seed)
+        other.load_state(self.state(), self.counters())
+        return other
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        raise InvalidSetting("an agent stays on the device it was made for: make(..., device=...) or load(..., device=...)")
+
+
+def find_agents() -> dict[str, type[Agent]]:
+    """All registered agents, after importing every file of the families' folders."""
+    root = __package__.removesuffix(".agents.core")
+    for family in FAMILIES:
+        package = importlib.import_module(f"{root}.{family}")
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{package.__name__}.{module.name}")
+    return Agent.registry
+
+
+def agent_class(name: str) -> type[Agent]:
+    """The agent of that name. Raises UnknownName with the nearest ones."""
+    known = find_agents()
+    if name not in known:
+        raise UnknownName("agent", name, known)
+    return known[name]
+
+
+def settings_of(agent: Agent) -> Iterator[tuple[str, Any]]:
+    """The agent's settings that differ from its class's defaults."""
+    defaults = type(agent).config.to_dict()
+    return ((name, value) for name, value in agent.config.to_dict().items() if value != defaults[name])

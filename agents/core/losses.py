@@ -1,0 +1,61 @@
+"""Losses: pure functions of tensors that give one value a row, so that whoever calls decides how to average.
+
+A prediction may have leading axes that the target lacks (`[E, B]` against `[B]`); anything else that broadcasts is
+refused, since `[B, 1]` against `[B]` is the most expensive silent bug of this field.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def check_shapes(prediction: Tensor, target: Tensor) -> None:
+    """Raises ValueError unless the target's shape is the end of the prediction's."""
+    if prediction.shape[prediction.ndim - target.ndim :] != target.shape or target.ndim == 0:
+        raise ValueError(f"a target of shape {list(target.shape)} does not fit predictions {list(prediction.shape)}")
+
+
+def mse(prediction: Tensor, target: Tensor) -> Tensor:
+    """(prediction - target)^2, no 1/2. `[E, B]` against `[B]`, or equal shapes."""
+    check_shapes(prediction, target)
+    return (prediction - target).square()
+
+
+def huber(prediction: Tensor, target: Tensor, threshold: float = 1.0) -> Tensor:
+    """u^2 / 2 up to the threshold k, then k (|u| - k / 2) (Huber 1964; Mnih et al. 2015 clip this gradient)."""
+    check_shapes(prediction, target)
+    error = (prediction - target).abs()
+    quadratic = error.clamp(max=threshold)
+    return quadratic * (error - 0.5 * quadratic)
+
+
+def expectile(difference: Tensor, expectile: float) -> Tensor:
+    """|t - 1{u < 0}| u^2 for u = target - prediction: t above 1/2 pulls towards the upper tail (IQL, eq. 4)."""
+    weight = torch.where(difference < 0, 1.0 - expectile, expectile)
+    return weight * difference.square()
+
+
+def quantile_huber(quantiles: Tensor, target: Tensor, fractions: Tensor, threshold: float = 1.0) -> Tensor:
+    """Quantile Huber loss (Dabney et al. 2018, eq. 10): sum over quantiles of the mean over target samples.
+
+    quantiles `[..., B, N]` at `fractions` `[N]` (or `[B, N]`), target samples `[B, M]` -> `[..., B]`.
+    With threshold 0 it is the plain quantile loss.
+    """
+    check_shapes(quantiles[..., 0], target[..., 0])
+    error = target.unsqueeze(-2) - quantiles.unsqueeze(-1)  # [..., B, N, M]
+    size = huber(error, torch.zeros_like(error), threshold) / threshold if threshold else error.abs()
+    weight = (fractions.unsqueeze(-1) - (error.detach() < 0).to(error.dtype)).abs()
+    return (weight * size).mean(-1).sum(-1)
+
+
+def clipped_surrogate(ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
+    """-min(ratio A, clip(ratio, 1 - clip, 1 + clip) A) (PPO, eq. 7). `[B]`, `[B]` -> `[B]`."""
+    check_shapes(ratio, advantage)
+    return -torch.minimum(ratio * advantage, ratio.clamp(1.0 - clip, 1.0 + clip) * advantage)
+
+
+def clipped_value(value: Tensor, old_value: Tensor, target: Tensor, clip: float) -> Tensor:
+    """max((v - R)^2, (v_old + clip(v - v_old, -clip, clip) - R)^2), no 1/2: PPO's value clipping. `[B]` each."""
+    moved = old_value + (value - old_value).clamp(-clip, clip)
+    return torch.maximum(mse(value, target), mse(moved, target))

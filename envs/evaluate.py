@@ -1,0 +1,69 @@
+"""How good an agent is: whole episodes, on a stream of their own, without a trace in the training run."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+
+from ..agents.core.errors import InvalidSetting
+from .vector import VectorEnv
+
+
+class Actor(Protocol):
+    """What evaluation needs of an agent."""
+
+    def act_on(self, obs: np.ndarray, explore: bool) -> np.ndarray:
+        """`[N, *obs_shape]` -> `[N, actions]` in [-1, 1], or int `[N]`."""
+
+
+class Evaluation(NamedTuple):
+    """The episodes of an evaluation, those of the first environment first."""
+
+    returns: np.ndarray
+    """[episodes] float64: sums of rewards, undiscounted."""
+    lengths: np.ndarray
+    """[episodes] int64: numbers of transitions."""
+
+
+def evaluate(agent: Actor, env: VectorEnv, episodes: int, seed: int, deterministic: bool = True) -> Evaluation:
+    """Runs `episodes` episodes on `env`, which is reset with `seed`.
+
+    Each environment runs a quota that is fixed beforehand: taking the first episodes that end anywhere would favour the
+    short. Torch's random state is the same afterwards, on the host and on every GPU; within, it is seeded with `seed`.
+    Raises InvalidSetting if `episodes` is below 1.
+    """
+    if episodes < 1:
+        raise InvalidSetting(f"episodes is {episodes}: evaluation needs at least 1.")
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else range(0)
+    with torch.random.fork_rng(devices=list(gpus)):
+        torch.default_generator.manual_seed(seed)
+        if gpus:
+            torch.cuda.manual_seed_all(seed)
+        columns = _run(agent, env, episodes, seed, deterministic)
+    env.pop_episodes()
+    finished = [episode for column in columns for episode in column]
+    return Evaluation(
+        np.array([reward_sum for reward_sum, _ in finished]), np.array([length for _, length in finished], np.int64)
+    )
+
+
+def _run(agent: Actor, env: VectorEnv, episodes: int, seed: int, deterministic: bool) -> list[list[tuple[float, int]]]:
+    """The finished episodes of each environment, as many as its quota."""
+    quotas = [len(range(column, episodes, env.num_envs)) for column in range(env.num_envs)]
+    columns: list[list[tuple[float, int]]] = [[] for _ in quotas]
+    reward_sums, lengths = np.zeros(env.num_envs), np.zeros(env.num_envs, np.int64)
+    missing = episodes
+    obs = env.reset(seed)
+    while missing:
+        step = env.step(agent.act_on(obs, explore=not deterministic))
+        obs = step.obs
+        reward_sums += step.reward
+        lengths += step.valid
+        for column in np.flatnonzero(step.terminated | step.truncated):
+            if len(columns[column]) < quotas[column]:
+                columns[column].append((float(reward_sums[column]), int(lengths[column])))
+                missing -= 1
+            reward_sums[column], lengths[column] = 0.0, 0
+    return columns

@@ -1,0 +1,95 @@
+"""Implicit Q-learning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..agents.core.agent import Agent, Metrics
+from ..agents.core.batch import Batch
+from ..agents.core.config import ReplayConfig, scheduled
+from ..agents.core.critics import Q, V
+from ..agents.core.errors import UnsupportedSpace
+from ..agents.core.losses import expectile, mse
+from ..agents.core.nets import frozen_copy, orthogonal_init
+from ..agents.core.policies import Gaussian
+from ..agents.core.spec import Spec
+
+MARGIN = 1e-5
+"""Recorded actions are kept so far inside [-1, 1]."""
+
+
+@dataclass(frozen=True)
+class IQLConfig(ReplayConfig):
+    """Defaults: the authors' MuJoCo settings."""
+
+    expectile: float = 0.7
+    """How far towards the best recorded action the value leans: 0.5 = the mean, 1 = the maximum."""
+    inverse_temperature: float = 3.0
+    """Weight of the advantage in the exponent: 0 = cloning."""
+    max_weight: float = 100.0
+    """Bound of the weight exp(inverse_temperature * advantage)."""
+    tau: float = 0.005
+    """Share by which the target critics move at each update."""
+    actor_decay: bool = True
+    """Let the actor's step size fall to 0 by half a cosine over the offline updates."""
+
+
+class IQL(Agent, name="iql"):
+    """IQL (Kostrikov, Nair, Levine 2021, arXiv 2110.06169).
+
+        u       = min_e Qbar_e(s, a) - V(s)
+        value     mean |t - 1{u < 0}| u^2                                        (eq. 5)
+        actor     -mean min(exp(b u), 100) log pi(a|s),  with the new value       (eq. 7)
+        critic    sum_e mean (Q_e(s, a) - r - discount V(s'))^2,  likewise        (eq. 6)
+        Qbar    <- Qbar + tau (Q - Qbar)
+
+    The policy is a Gaussian with mean tanh(.) and one log sigma for all states in [-5, 2]. Order, networks and cosine
+    are those of the authors' code. Online (after `fit`) the actor's step size stays constant.
+    """
+
+    config: IQLConfig = IQLConfig()
+
+    def build(self, spec: Spec, c: IQLConfig) -> None:
+        if spec.discrete:
+            raise UnsupportedSpace(f"'{self.name}' needs continuous actions")
+        init = orthogonal_init()
+        self.actor = Gaussian(spec, c.hidden, squash_mean=True, init=init)
+        self.value, self.critic = V(spec, c.hidden, init=init), Q(spec, c.hidden, init=init)
+        self.critic_target = frozen_copy(self.critic)
+
+    def act(self, obs: Tensor, explore: bool) -> Tensor:
+        law = self.actor(obs)
+        return law.sample().clamp(-1.0, 1.0) if explore else law.mode()
+
+    def learning_rate(self, name: str) -> float:
+        decays = name == "actor" and self.config.actor_decay and self.steps == 0
+        return super().learning_rate(name) * scheduled("cosine" if decays else "constant", self.progress)
+
+    def update(self, batch: Batch) -> Metrics:
+        value_loss = self.minimize("value", expectile(self.advantage(batch), self.config.expectile).mean())
+        advantage = self.advantage(batch).detach()
+        actor_loss = self.minimize("actor", self.actor_loss(batch, advantage))
+        critic_loss = self.minimize("critic", self.critic_loss(batch))
+        self.follow(self.config.tau)
+        losses = {"value_loss": value_loss, "actor_loss": actor_loss, "critic_loss": critic_loss}
+        return losses | {"advantage": advantage.mean()}
+
+    def advantage(self, batch: Batch) -> Tensor:
+        """min_e Qbar_e(s, a) - V(s), `[B]`."""
+        return self.critic_target(batch.obs, batch.action).amin(0) - self.value(batch.obs)
+
+    def actor_loss(self, batch: Batch, advantage: Tensor) -> Tensor:
+        weight = (self.config.inverse_temperature * advantage).exp().clamp(max=self.config.max_weight)
+        log_prob = self.actor(batch.obs).log_prob(batch.action.clamp(-1.0 + MARGIN, 1.0 - MARGIN))
+        return -(weight * log_prob).mean()
+
+    @torch.no_grad()
+    def target(self, batch: Batch) -> Tensor:
+        return batch.reward + batch.discount * self.value(batch.next_obs)
+
+    def critic_loss(self, batch: Batch) -> Tensor:
+        error = mse(self.critic(batch.obs, batch.action), self.target(batch))
+        return (batch.weight * error).mean(1).sum()
