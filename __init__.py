@@ -37,7 +37,7 @@ def make(
     if not hasattr(env_or_data, "buffer"):
         env = env_or_data if hasattr(env_or_data, "pop_episodes") else make_env(env_or_data, num_envs)
     elif env_or_data.env_id:
-        env = make_env(env_or_data.env_id, num_envs)
+        env = make_env(env_or_data.env_id, num_envs, **env_or_data.env_kwargs)
     seed_all(seed)
     agent = kind((env_or_data if env is None else env).spec, config, device=device, seed=seed)
     agent.env = env

@@ -93,7 +93,7 @@ def _make_gymnasium(
     mode = modes[autoreset or "next_step"]
     makers = [functools.partial(_make_one, env_id, kwargs)] * num_envs
     if backend == "async":
-        return AsyncVectorEnv(makers, autoreset_mode=mode)
+        return AsyncVectorEnv(makers, copy=False, autoreset_mode=mode)
     return _InfoFree(makers, copy=False, autoreset_mode=mode)
 
 

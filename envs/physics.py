@@ -48,12 +48,11 @@ def put_back(env: Any, saved: dict[str, np.ndarray]) -> None:
             f"{mujoco.__version__} has {sizes[0]} + {sizes[1]} for this model: use the version that wrote it."
         )
     mujoco.mj_setState(env.model, env.data, saved["state"], kind)
-    mujoco.mj_forward(env.model, env.data)  # contacts and constraints, whose number varies
+    mujoco.mj_forward(env.model, env.data)  # for the contacts and constraints; moves what is put right below
     start = 0
     for array in derived:
         array[...] = saved["derived"][start : start + array.size].reshape(array.shape)
         start += array.size
-    mujoco.mj_setState(env.model, env.data, saved["state"], kind)  # mj_forward has moved the warm start
 
 
 def _derived(env: Any) -> list[np.ndarray]:

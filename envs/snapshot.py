@@ -19,7 +19,7 @@ from gymnasium.vector import SyncVectorEnv
 from ..agents.core.errors import InvalidCheckpoint
 from . import physics
 
-_VECTOR_FIELDS = ("_observations", "_rewards", "_terminations", "_truncations", "_autoreset_envs")
+_VECTOR_FIELDS = ("_observations", "_autoreset_envs")  # all else of a SyncVectorEnv is written anew at each step
 _MADE_AGAIN = {"env", "spec", "metadata", "_metadata", "_cached_spec", "_saved_kwargs", "_ezpickle_args"}
 _MADE_AGAIN |= {"_ezpickle_kwargs"}
 _STATELESS = (type, types.ModuleType, types.BuiltinFunctionType, enum.Enum, gymnasium.envs.registration.EnvSpec)
@@ -57,7 +57,6 @@ def put_back(env: gymnasium.vector.VectorEnv, state: dict[str, Any]) -> np.ndarr
             _put_back_layer(layer, saved)
     for name in _VECTOR_FIELDS:
         setattr(env, name, state["vector"][name].copy())
-    env._env_obs = list(env._observations.copy())
     return env._observations
 
 

@@ -69,17 +69,19 @@ class IQL(Agent, name="iql"):
         return super().learning_rate(name) * scheduled("cosine" if decays else "constant", self.progress)
 
     def update(self, batch: Batch) -> Metrics:
-        value_loss = self.minimize("value", expectile(self.advantage(batch), self.config.expectile).mean())
-        advantage = self.advantage(batch).detach()
+        with torch.no_grad():
+            q = self.critic_target(batch.obs, batch.action).amin(0)
+        value_loss = self.minimize("value", self.value_loss(batch, q))
+        with torch.no_grad():
+            advantage = q - self.value(batch.obs)
         actor_loss = self.minimize("actor", self.actor_loss(batch, advantage))
         critic_loss = self.minimize("critic", self.critic_loss(batch))
         self.follow(self.config.tau)
         losses = {"value_loss": value_loss, "actor_loss": actor_loss, "critic_loss": critic_loss}
         return losses | {"advantage": advantage.mean()}
 
-    def advantage(self, batch: Batch) -> Tensor:
-        """min_e Qbar_e(s, a) - V(s), `[B]`."""
-        return self.critic_target(batch.obs, batch.action).amin(0) - self.value(batch.obs)
+    def value_loss(self, batch: Batch, q: Tensor) -> Tensor:
+        return expectile(q - self.value(batch.obs), self.config.expectile).mean()
 
     def actor_loss(self, batch: Batch, advantage: Tensor) -> Tensor:
         weight = (self.config.inverse_temperature * advantage).exp().clamp(max=self.config.max_weight)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -31,8 +30,8 @@ class SACConfig(ReplayConfig):
     """Weight of the entropy at the beginning, or throughout."""
     learn_temperature: bool = True
     """Adapt the temperature until the entropy is the target entropy."""
-    target_entropy: float = math.inf
-    """Entropy to hold, in nats of the action in [-1, 1]; inf = minus the number of action dimensions."""
+    target_entropy: float = -1.0
+    """Entropy to hold, in nats per action dimension."""
 
 
 class Temperature(nn.Module):
@@ -66,11 +65,7 @@ class SAC(Agent, name="sac"):
             raise UnsupportedSpace(f"'{self.name}' needs continuous actions: take dqn or ppo for discrete ones")
         self.actor, self.critic = TanhGaussian(spec, c.hidden), Q(spec, c.hidden, size=c.critics)
         self.critic_target = frozen_copy(self.critic)
-        self.temperature = Temperature(c.temperature)
-
-    @property
-    def target_entropy(self) -> float:
-        return -float(self.spec.actions) if math.isinf(self.config.target_entropy) else self.config.target_entropy
+        self.temperature, self.target_entropy = Temperature(c.temperature), c.target_entropy * spec.actions
 
     def act(self, obs: Tensor, explore: bool) -> Tensor:
         law = self.actor(obs)

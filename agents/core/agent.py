@@ -245,7 +245,9 @@ class Agent(nn.Module):
             prefix, flat = f"optimizer.{name}.", self._flat[name].flat
             saved = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             check_tensors({}, {k: v for k, v in saved.items() if v.numel() not in (1, flat.numel())})
-            optimizer.state[flat] = {k: v.clone() if v.ndim == 0 else v.to(self.device, copy=True) for k, v in saved.items()}
+            optimizer.state[flat] = {
+                k: v.clone() if v.ndim == 0 else v.to(self.device, copy=True) for k, v in saved.items()
+            }
         for name in self.counters():
             setattr(self, name, counters[name])
 
@@ -255,7 +257,9 @@ class Agent(nn.Module):
         return other
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        raise InvalidSetting("an agent stays on the device it was made for: make(..., device=...) or load(..., device=...)")
+        raise InvalidSetting(
+            "an agent stays on the device it was made for: make(..., device=...) or load(..., device=...)"
+        )
 
 
 def find_agents() -> dict[str, type[Agent]]:

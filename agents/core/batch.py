@@ -47,8 +47,8 @@ class Batch(NamedTuple):
     """[B, ...] observation k steps later."""
     weight: Tensor
     """[B] importance weight of the row: 1 under uniform sampling."""
-    index: Tensor
-    """[B] int64, where the row lies in the buffer."""
+    row: Tensor
+    """[B] int64, where the transition lies in the buffer, as a flat index."""
 
     def split(self, parts: int) -> list[Batch]:
         """`parts` batches of equal size, as views."""

@@ -85,7 +85,9 @@ class Buffer:
     def begin(self, obs: np.ndarray) -> None:
         """Puts the observations `[N, ...]` to act on at the head. What was there before ends without a successor."""
         if self.written and (ended := self._valid[self.head - 1, self._columns]).any():
-            self._move_head(None if ended.all() else ended)  # that row keeps the final observation of the episode that nobody finished
+            self._move_head(
+                None if ended.all() else ended
+            )  # that row keeps the final observation of the episode that nobody finished
         self._write("obs", self.head, obs)
         self.written = max(self.written, 1)
 
@@ -123,8 +125,10 @@ class Buffer:
 
     def current_obs(self) -> np.ndarray:
         """The observations `[N, ...]` at the head."""
-        return np.asarray(self._store["obs"][self.head, self._columns]) if self._on_host else (
-            self.obs[torch.as_tensor(self.head), torch.as_tensor(self._columns)].cpu().numpy()
+        return (
+            np.asarray(self._store["obs"][self.head, self._columns])
+            if self._on_host
+            else (self.obs[torch.as_tensor(self.head), torch.as_tensor(self._columns)].cpu().numpy())
         )
 
     # ---- reading -----------------------------------------------------------------------------------------------
@@ -169,7 +173,7 @@ class Buffer:
             discount=discount.masked_fill_(terminated[last], 0.0),
             next_obs=obs[after],
             weight=self._ones.expand(index.shape[0]),
-            index=index,
+            row=index,
         )
 
     def _next(self, index: Tensor) -> Tensor:

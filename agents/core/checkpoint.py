@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from .agent import Agent, agent_class
-from .errors import InvalidCheckpoint
+from .errors import InvalidCheckpoint, NotFinite
 from .spec import Spec
 
 FORMAT = 1
@@ -39,18 +39,22 @@ def versions() -> dict[str, str]:
 def save(path: str | Path, agent: Agent, *, buffer: bool = False, env: bool = False, extra: Any = None) -> None:
     """Writes `agent`; with `buffer` and `env` also what it learns from and in, enough to go on exactly.
 
-    `extra` is any JSON-able value for the manifest. Raises OSError where the disk refuses; `path` is then unchanged.
+    `extra` is any JSON-able value for the manifest. Raises NotFinite rather than save broken parameters, and OSError where the disk refuses; `path` is then unchanged.
     """
     from safetensors.torch import save as serialise
 
-    tensors = agent.state() | {"random.torch": torch.get_rng_state()}
+    tensors = agent.state()
+    for name, value in tensors.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise NotFinite(f"{name} holds NaN or infinity after update {agent.updates}: {path} was not written")
+    tensors |= {"random.torch": torch.get_rng_state()}
     if agent.device.type == "cuda":
         tensors["random.cuda"] = torch.cuda.get_rng_state(agent.device)
     manifest: dict[str, Any] = {
         "format": FORMAT,
         "agent": agent.name,
         "settings": agent.config.to_dict(),
-        "spec": agent.spec.__dict__,
+        "spec": agent.spec.to_dict(),
         "seed": agent.seed,
         "counters": agent.counters(),
         "env": agent.env.settings if agent.env is not None else None,
@@ -113,10 +117,9 @@ def restore(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], *, devic
     """The agent that `read` found."""
     try:
         kind = agent_class(manifest["agent"])
-        spec = Spec(**{k: tuple(v) if isinstance(v, list) else v for k, v in manifest["spec"].items()})
         config = type(kind.config).from_dict(manifest["settings"])
         with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten: draw them from no stream
-            agent = kind(spec, config, device=device, seed=int(manifest["seed"]))
+            agent = kind(Spec.from_dict(manifest["spec"]), config, device=device, seed=int(manifest["seed"]))
         agent.load_state(tensors, manifest["counters"])
     except (KeyError, TypeError, RuntimeError) as error:
         raise InvalidCheckpoint(f"the checkpoint does not fit this version's agents: {error}") from error

@@ -82,7 +82,8 @@ class Status:
         self._pools.clear()
         names = sorted(totals)
         means = [
-            torch.stack([count * value.float() for count, value in totals[name]]).sum() / sum(c for c, _ in totals[name])
+            torch.stack([count * value.float() for count, value in totals[name]]).sum()
+            / sum(c for c, _ in totals[name])
             for name in names
         ]
         values = dict(zip(names, torch.stack(means).tolist() if means else [], strict=True))  # the one transfer
@@ -96,7 +97,9 @@ class Status:
         return values
 
 
-def run(agent: Agent, buffer: Buffer, env: VectorEnv | None = None, *, until: int, hooks: Iterable[Hook] = ()) -> Status:
+def run(
+    agent: Agent, buffer: Buffer, env: VectorEnv | None = None, *, until: int, hooks: Iterable[Hook] = ()
+) -> Status:
     """Drives `agent` until its clock reaches `until`: environment steps with an environment, updates without.
 
     All state is in the agent, the buffer and the environment, so that a run that stops between two rounds and goes on
@@ -176,9 +179,7 @@ def online_buffer(agent: Agent, columns: int) -> Buffer:
     return agent.buffer
 
 
-def fit(
-    agent: Agent, data: Any, updates: int, *, hooks: Iterable[Hook] = (), progress_bar: bool = False
-) -> Status:
+def fit(agent: Agent, data: Any, updates: int, *, hooks: Iterable[Hook] = (), progress_bar: bool = False) -> Status:
     """Trains offline for `updates` updates more on `data`, a Dataset or a Buffer."""
     buffer: Buffer = getattr(data, "buffer", data)
     shape = lambda spec: (spec.obs_shape, spec.actions, spec.discrete)  # noqa: E731

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -38,8 +37,7 @@ class FlatParameters:
 
     def backward(self, loss: Tensor) -> None:
         """The gradient of `loss` with respect to these parameters alone, into `flat.grad`."""
-        grads: Sequence[Tensor] = torch.autograd.grad(loss, self.views)
-        torch._foreach_copy_(self.gradients, grads)
+        torch._foreach_copy_(self.gradients, torch.autograd.grad(loss, self.views))
 
     def clip(self, max_norm: float) -> None:
         """Shortens the gradient to `max_norm` if it is longer."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +49,7 @@ class Spec:
 
         Raises UnsupportedSpace for anything but Box and Discrete observations, and bounded Box and Discrete actions.
         """
-        return cls(**_read_obs_space(observation_space), **_read_action_space(action_space))
+        return cls.from_dict(_read_obs_space(observation_space) | _read_action_space(action_space))
 
     @property
     def is_image(self) -> bool:
@@ -56,6 +59,21 @@ class Spec:
     def obs_size(self) -> int:
         """Number of values in one observation."""
         return math.prod(self.obs_shape)
+
+    @functools.cached_property
+    def _bounds(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Low, high and half the range of each action dimension."""
+        low, high = np.array(self.action_low, np.float32), np.array(self.action_high, np.float32)
+        return low, high, 0.5 * (high - low)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Spec:
+        """The inverse of `to_dict`."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
     def encode_obs(self, obs: Any, batched: bool = True) -> np.ndarray:
         """Raw observations `[N, ...]` (or one, if not `batched`) as a new array `[N, *obs_shape]`."""
@@ -70,16 +88,16 @@ class Spec:
         """The agent's actions `[N, actions]` in [-1, 1] (clipped to it) or `[N]`, in the environment's own units."""
         if self.discrete:
             return action + self.action_start if self.action_start else action
-        low, high = np.float32(self.action_low), np.float32(self.action_high)
-        scaled = low + (np.clip(action, -1.0, 1.0) + 1.0) * (0.5 * (high - low))
-        return np.clip(scaled, low, high).reshape(-1, *self.action_shape)
+        low, high, half = self._bounds
+        scaled = low + (np.minimum(np.maximum(action, -1.0), 1.0) + 1.0) * half
+        return np.minimum(np.maximum(scaled, low), high).reshape(-1, *self.action_shape)
 
     def encode_action(self, action: Any) -> np.ndarray:
         """The environment's actions `[N, ...]` in the agent's units: the inverse of `decode_action`."""
         if self.discrete:
             return np.asarray(action, np.int64).reshape(-1) - self.action_start
-        low, high = np.float32(self.action_low), np.float32(self.action_high)
-        return (np.asarray(action, np.float32).reshape(-1, self.actions) - low) / (0.5 * (high - low)) - 1.0
+        low, _, half = self._bounds
+        return (np.asarray(action, np.float32).reshape(-1, self.actions) - low) / half - 1.0
 
 
 def _read_obs_space(space: Any) -> dict[str, Any]:

@@ -1,11 +1,10 @@
-"""The vector interface: autoreset modes, units, seeds, statistics, errors."""
+"""The vector interface: autoreset modes, units, seeds, statistics."""
 
 from __future__ import annotations
 
 import gymnasium
 import numpy as np
 import pytest
-from bellmark.agents.core.errors import NotFinite
 from bellmark.envs import Episode, make
 from bellmark.envs.vector import autoreset_mode
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
@@ -219,9 +218,20 @@ def test_a_second_reset_starts_over(transitions):
     with make("CartPole-v1", 2) as env:
         first = transitions(env, 5, 33, by_parity)
         finished = env.pop_episodes()
-        assert len(finished) >= 4
+        assert len(finished) >= 3
         assert transitions(env, 5, 33, by_parity) == first
         assert env.pop_episodes() == finished, "an unfinished episode was counted on after the reset"
+
+
+def test_a_reset_right_after_the_end_leaves_no_reset_row(scripted):
+    with make(scripted, 2, fixed_length=1) as env:
+        env.reset(0)
+        ended = env.step(np.zeros(2, np.int64))
+        assert (ended.terminated | ended.truncated).all()
+        env.reset(0)
+        step = env.step(np.zeros(2, np.int64))
+        assert step.valid.tolist() == [True, True]
+        assert (step.terminated | step.truncated).all()
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -241,54 +251,3 @@ def test_episode_statistics_are_kept_for_each_column(scripted, transitions, mode
     assert len(expected) >= 20
     assert sorted((round(episode.reward_sum, 3), episode.length) for episode in episodes) == sorted(expected)
     assert isinstance(episodes[0], Episode)
-
-
-class Broken(gymnasium.Env):
-    """Gives the values that it was told to from its third step on; until then it shows the action."""
-
-    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float64)
-    action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
-
-    def __init__(self, obs=0.0, reward=0.0):
-        self.bad_obs, self.bad_reward, self.time = obs, reward, 0
-
-    def reset(self, *, seed=None, options=None):
-        self.time = 0
-        return np.zeros(2), {}
-
-    def step(self, action):
-        self.time += 1
-        late = self.time >= 3
-        obs = np.array([0.0, self.bad_obs if late else float(action[0])])
-        return obs, self.bad_reward if late else 0.0, False, False, {}
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("what", ["observation", "reward"])
-def test_values_that_are_not_finite_are_named(bad, what):
-    broken = {"obs": bad} if what == "observation" else {"reward": bad}
-    vector = SyncVectorEnv([Broken, lambda: Broken(**broken)])
-    with make(vector) as env:
-        env.reset(0)
-        env.step(np.zeros((2, 1), np.float32))
-        env.step(np.zeros((2, 1), np.float32))
-        with pytest.raises(
-            NotFinite, match=rf"the {what} of environment 1 of 'SyncVectorEnv' at step 3 .*environment is"
-        ):
-            env.step(np.zeros((2, 1), np.float32))
-
-
-def test_the_agent_is_named_where_its_action_was_bad():
-    with make(Broken) as env:
-        env.reset(0)
-        with pytest.raises(NotFinite, match=r"observation of environment 0 of 'Broken' at step 1 .*agent's action"):
-            env.step(np.full((1, 1), np.nan, np.float32))
-
-
-def test_large_finite_values_pass():
-    vector = SyncVectorEnv([lambda: Broken(obs=3e38, reward=-3e38)])
-    with make(vector) as env:
-        env.reset(0)
-        steps = [env.step(np.zeros((1, 1), np.float32)) for _ in range(3)]
-        np.testing.assert_array_equal(steps[-1].next_obs, np.float32([[0.0, 3e38]]))
-        np.testing.assert_array_equal(steps[-1].reward, np.float32([-3e38]))

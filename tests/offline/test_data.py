@@ -1,4 +1,4 @@
-"""Data files: exact transitions from hand-made files, an independent oracle, and recordings of real MuJoCo runs."""
+"""Data files: exact transitions from hand-made files, a slow oracle, and what is done to rewards and actions."""
 
 from __future__ import annotations
 
@@ -13,15 +13,6 @@ import torch
 from bellmark.agents.core.errors import InvalidData, InvalidSetting, UnknownName
 from bellmark.offline import d4rl
 from bellmark.offline.dataset import Dataset, Options, dataset
-from bellmark.offline.scores import find
-
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
-REAL = {  # file: recorded, kept, episodes, terminals, mean return and its spread, D4RL score
-    "halfcheetah_medium-zoo": (100_000, 100_000, 100, 0, 5247, 1297, 44.5),
-    "halfcheetah_expert-zoo": (50_000, 50_000, 50, 0, 8893, 132, 73.9),
-    "hopper_medium-zoo": (100_025, 100_025 - 32, 216, 184, 1686, 878, 52.4),
-    "hopper_expert-zoo": (50_188, 50_188 - 48, 53, 5, 2404, 465, 74.5),
-}
 
 
 def write(path: Path, columns: dict[str, np.ndarray]) -> Path:
@@ -152,6 +143,12 @@ def test_a_jump_inside_a_declared_episode_ends_it_and_is_reported(tmp_path):
     assert data.episode_lengths.tolist() == [3, 3, 1]
 
 
+def test_terminated_wins_where_both_are_set():
+    both = np.array([False, True, True])
+    truncated, how = d4rl.boundaries(np.array([False, True, False]), both, np.zeros((3, 1)), None)
+    assert truncated.tolist() == [False, False, True] and how == "terminals and timeouts"
+
+
 def test_rounding_is_no_jump(tmp_path):
     columns = recording([], [5], 9)
     columns["next_observations"][1] += 1e-6
@@ -209,37 +206,6 @@ def test_actions_are_put_in_the_units_of_the_agent(tmp_path):
     assert dataset(path, clip_actions=True).buffer.action.abs().max() == 1
     columns["actions"] = np.linspace(-1.0005, 1.0005, 9, dtype=np.float32)[:, None]
     assert dataset(write(tmp_path / "mine.hdf5", columns)).buffer.action.abs().max() == 1  # rounding is clipped
-
-
-@pytest.mark.parametrize("name", REAL)
-def test_recordings_of_real_runs(name):
-    path = SHARED / f"{name}.hdf5"
-    if not path.exists():
-        pytest.skip(f"{path.name} is not in the shared data folder")
-    recorded, kept, episodes, terminals, mean, spread, score = REAL[name]
-    data = dataset(path)
-    assert (data.recorded, data.buffer.transitions, len(data.episode_returns)) == (recorded, kept, episodes)
-    assert int(data.buffer.terminated.sum()) == terminals
-    assert data.episode_lengths.sum() + data.episodes.unfinished == recorded
-    assert data.episode_returns.mean() == pytest.approx(mean, abs=0.5)
-    assert data.episode_returns.std() == pytest.approx(spread, abs=0.5)
-    assert data.normalized(data.episode_returns).mean() == pytest.approx(score, abs=0.05)
-    task = name.partition("_")[0]
-    assert data.reference == find(task) and data.env_id == {"halfcheetah": "HalfCheetah-v4"}.get(task, "Hopper-v4")
-    assert data.env_kwargs == {"max_episode_steps": 1000}
-    low, high = {"halfcheetah": ("-280.18", "12135.00"), "hopper": ("-20.27", "3234.30")}[task]
-    assert data.protocol == (
-        f"D4RL normalised score, task {task} (0 = {low}, 100 = {high}), evaluation environment {data.env_id}, data "
-        f"{name} sha256 {data.sha256[:12]}, not D4RL's own data, reference returns found by the task in the file's name"
-    )
-    with h5py.File(path) as file:  # whole columns, by other means
-        obs, action, reward = (file[key][()] for key in ("observations", "actions", "rewards"))
-        ended = file["timeouts"][()] & ~file["terminals"][()]
-    rows = np.flatnonzero(~ended) if kept < recorded else np.arange(recorded)
-    valid = data.buffer.valid
-    assert np.array_equal(data.buffer.obs[valid].numpy(), obs[rows])
-    assert np.allclose(data.buffer.action[valid].numpy(), action[rows], atol=2e-7)
-    assert np.array_equal(data.buffer.reward[valid].numpy(), reward[rows])
 
 
 def test_a_file_is_scored_by_the_environment_that_it_names(tmp_path):
