@@ -27,7 +27,7 @@ def make(
     agent will go on online in the data's evaluation environment, if it has one.
     Raises UnknownName for an unknown agent or setting, UnsupportedSpace where the agent does not fit.
     """
-    from .agents.core.agent import agent_class
+    from .agents.core.registry import agent_class
     from .agents.core.seeding import seed_all
     from .envs import make as make_env
 
@@ -60,6 +60,6 @@ def dataset(name_or_path: Any, **options: Any) -> Dataset:
 
 def agents() -> list[str]:
     """The names of all agents."""
-    from .agents.core.agent import find_agents
+    from .agents.core.registry import find_agents
 
     return sorted(find_agents())

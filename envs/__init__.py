@@ -9,19 +9,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .evaluate import Evaluation, evaluate
-    from .make import make, remake
+    from .evaluation import Evaluation, evaluate
+    from .making import make, remake
     from .vector import Episode, VectorEnv
 
 __all__ = ["Episode", "Evaluation", "VectorEnv", "evaluate", "make", "remake"]
 
 _HOME = {
     "Episode": "vector",
-    "Evaluation": "evaluate",
+    "Evaluation": "evaluation",
     "VectorEnv": "vector",
-    "evaluate": "evaluate",
-    "make": "make",
-    "remake": "make",
+    "evaluate": "evaluation",
+    "make": "making",
+    "remake": "making",
 }
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -14,7 +12,7 @@ from torch import Tensor, nn
 from .batch import Batch
 from .buffer import Buffer
 from .config import Config, ReplayConfig, scheduled
-from .errors import InvalidSetting, UnknownName
+from .errors import InvalidSetting
 from .nets import Normalizer
 from .parameters import FlatParameters
 from .spec import Spec
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
 
     from ...envs.vector import VectorEnv
 
-FAMILIES = ("agents.on_policy", "agents.value_based", "agents.actor_critic", "offline")
 Metrics = dict[str, Tensor]
 
 
@@ -245,9 +242,7 @@ class Agent(nn.Module):
             prefix, flat = f"optimizer.{name}.", self._flat[name].flat
             saved = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             check_tensors({}, {k: v for k, v in saved.items() if v.numel() not in (1, flat.numel())})
-            optimizer.state[flat] = {
-                k: v.clone() if v.ndim == 0 else v.to(self.device, copy=True) for k, v in saved.items()
-            }
+            optimizer.state[flat] = {k: v.to(self.device if v.ndim else "cpu", copy=True) for k, v in saved.items()}
         for name in self.counters():
             setattr(self, name, counters[name])
 
@@ -258,29 +253,13 @@ class Agent(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         raise InvalidSetting(
-            "an agent stays on the device it was made for: make(..., device=...) or load(..., device=...)"
+            "an agent stays on its device: choose it in make(..., device=...) or load(..., device=...)"
         )
 
 
-def find_agents() -> dict[str, type[Agent]]:
-    """All registered agents, after importing every file of the families' folders."""
-    root = __package__.removesuffix(".agents.core")
-    for family in FAMILIES:
-        package = importlib.import_module(f"{root}.{family}")
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{package.__name__}.{module.name}")
-    return Agent.registry
+def __getattr__(name):  # TEMPORARY until tests import from registry
+    if name in ("find_agents", "agent_class"):
+        from . import registry
 
-
-def agent_class(name: str) -> type[Agent]:
-    """The agent of that name. Raises UnknownName with the nearest ones."""
-    known = find_agents()
-    if name not in known:
-        raise UnknownName("agent", name, known)
-    return known[name]
-
-
-def settings_of(agent: Agent) -> Iterator[tuple[str, Any]]:
-    """The agent's settings that differ from its class's defaults."""
-    defaults = type(agent).config.to_dict()
-    return ((name, value) for name, value in agent.config.to_dict().items() if value != defaults[name])
+        return getattr(registry, name)
+    raise AttributeError(name)

@@ -1,137 +1,24 @@
-"""The one buffer: rollouts, replay and data sets in one layout.
-
-Rows are time-major `[T, N, ...]` in next-step-autoreset order, a ring in T. The successor of row t is row t + 1:
-
-    row t   obs  action  reward  terminated  truncated  valid
-     ...                            1 or      1          1     last transition of an episode
-            final obs   (ignored)   0         0          0     reset row: it holds the final observation
-            first obs ...
-
-So there is no second array of observations, and a cut-off episode bootstraps from its true successor. The row at the
-head of each column holds the observation that is being acted on; it becomes valid when its transition is complete.
-"""
+"""The one buffer: how rollouts, replay and data sets are read. `rows` says how they are laid out and written."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .batch import Batch, Rollout, Sequence, Step
+from .batch import Batch, Rollout, Sequence
 from .errors import InvalidData, InvalidSetting
+from .rows import Rows
 from .spec import Spec
 
-FIELDS = ("obs", "action", "reward", "terminated", "truncated", "valid")
 MISS = 1e-15
 """Greatest probability that a uniform draw finds no valid row."""
 
 
-class Buffer:
-    """`rows` x `columns` rows of time; column i belongs to environment i.
-
-    A column of R rows holds R - 1 transitions at most: the last row is the observation at the head.
-    """
-
-    def __init__(self, spec: Spec, rows: int, columns: int = 1, *, device: str | torch.device = "cpu"):
-        if rows < 2 or columns < 1:
-            raise InvalidSetting(f"a buffer of {rows} rows x {columns} columns holds no transition: give it 2 rows")
-        self.spec, self.rows, self.columns = spec, rows, columns
-        self.device = torch.device(device)
-        shape, flag = (rows, columns), torch.bool
-        action = {"dtype": torch.int64} if spec.discrete else {"dtype": torch.float32}
-        self.obs = torch.zeros(*shape, *spec.obs_shape, dtype=getattr(torch, spec.obs_dtype), device=self.device)
-        self.action = torch.zeros(*shape, *(() if spec.discrete else (spec.actions,)), **action, device=self.device)
-        self.reward = torch.zeros(shape, device=self.device)
-        self.terminated, self.truncated, self.valid = (
-            torch.zeros(shape, dtype=flag, device=self.device) for _ in range(3)
-        )
-        self._columns = np.arange(columns)
-        self._on_host = self.device.type == "cpu"
-        self._share_with_host()
-        self._ones = torch.ones(1, device=self.device)
-        self.clear()
-
-    def _share_with_host(self) -> None:
-        """Views through which rows are written: numpy's are several times cheaper than torch's for one row."""
-        self._store: dict[str, Any] = {k: v.numpy() if self._on_host else v for k, v in self._tensors().items()}
-        self._valid = self.valid.numpy() if self._on_host else self.valid.cpu().numpy()
-
-    def _tensors(self) -> dict[str, Tensor]:
-        return {name: getattr(self, name) for name in FIELDS}
-
-    # ---- writing -----------------------------------------------------------------------------------------------
-
-    def clear(self) -> None:
-        """Forgets every transition."""
-        self.head = np.zeros(self.columns, np.int64)
-        self.written = 0
-        """Rows that hold something, per column, at most `rows`."""
-        self.transitions = 0
-        """Valid rows now in the buffer."""
-        self._lockstep: bool = True
-        self.valid.zero_()
-        self._valid[...] = False
-
-    def restart(self) -> None:
-        """Forgets every transition but keeps the observation that is being acted on: a rollout has been used."""
-        obs = self.current_obs().copy()
-        self.clear()
-        self.begin(obs)
-
-    def begin(self, obs: np.ndarray) -> None:
-        """Puts the observations `[N, ...]` to act on at the head. What was there before ends without a successor."""
-        if self.written and (ended := self._valid[self.head - 1, self._columns]).any():
-            self._move_head(
-                None if ended.all() else ended
-            )  # that row keeps the final observation of the episode that nobody finished
-        self._write("obs", self.head, obs)
-        self.written = max(self.written, 1)
-
-    def add(self, action: np.ndarray, step: Step) -> None:
-        """Completes the head rows with `action` and what followed, and moves the head on."""
-        head, valid = self.head, step.valid
-        self.transitions += int(np.count_nonzero(valid))
-        for name, value in (("action", action), *zip(FIELDS[2:], step[1:5], strict=True)):
-            self._write(name, head, value)
-        if not self._on_host:
-            self._valid[head, self._columns] = valid
-        self._move_head(None)
-        self._write("obs", self.head, step.next_obs)
-        if step.restarted is not None and step.restarted.any():
-            self._move_head(step.restarted)
-            self._write("obs", self.head, step.obs)
-
-    def _move_head(self, moved: np.ndarray | None) -> None:
-        """Moves the head of all columns, or of the `moved` ones, on by a row, which stops being a transition."""
-        self._lockstep = self._lockstep and moved is None
-        self.head = (self.head + (1 if moved is None else moved)) % self.rows
-        self.written = max(self.written, int(self.head[0] if self._lockstep else self.head.max()) + 1)
-        self.transitions -= int(np.count_nonzero(self._valid[self.head, self._columns]))
-        self._write("valid", self.head, False)
-        if not self._on_host:
-            self._valid[self.head, self._columns] = False
-
-    def _write(self, name: str, rows: np.ndarray, value: Any) -> None:
-        if not self._on_host:
-            value = torch.as_tensor(value, device=self.device)
-        if self._lockstep:
-            self._store[name][int(rows[0])] = value
-        else:
-            self._store[name][rows, self._columns] = value
-
-    def current_obs(self) -> np.ndarray:
-        """The observations `[N, ...]` at the head."""
-        return (
-            np.asarray(self._store["obs"][self.head, self._columns])
-            if self._on_host
-            else (self.obs[torch.as_tensor(self.head), torch.as_tensor(self._columns)].cpu().numpy())
-        )
-
-    # ---- reading -----------------------------------------------------------------------------------------------
+class Buffer(Rows):
+    """Rows, and everything that agents read from them. See `Rows` for the size and `add`."""
 
     def sample(self, size: int, gamma: float, n_step: int = 1) -> Batch:
         """`size` transitions, uniform over valid rows, with replacement."""
@@ -183,7 +70,6 @@ class Buffer:
     def sequences(self, size: int, length: int, gamma: float) -> Sequence:
         """`size` stretches of up to `length` consecutive transitions of one episode, starting anywhere."""
         index = self.draw(size)
-        start, obs = index, [self.obs.flatten(0, 1)[index]]
         mask, steps = [torch.ones_like(index, dtype=torch.bool)], [index]
         for _ in range(1, length):
             over = (self.terminated | self.truncated).view(-1)[index]
@@ -191,7 +77,7 @@ class Buffer:
             mask.append(mask[-1] & ~over & self.valid.view(-1)[index])
             steps.append(index)
         at, real = torch.stack(steps), torch.stack(mask)
-        obs = torch.cat([self.obs.flatten(0, 1)[start][None], self.obs.flatten(0, 1)[self._next(at)]])
+        obs = torch.cat([self.obs.flatten(0, 1)[at[:1]], self.obs.flatten(0, 1)[self._next(at)]])
         kept = torch.cat([real[:1], real])
 
         def masked(values: Tensor, where: Tensor) -> Tensor:
@@ -310,27 +196,3 @@ class Buffer:
             name: torch.cat([values[torch.as_tensor(rows), column] for column, rows in enumerate(order)])
             for name, values in self._tensors().items()
         }
-
-    # ---- state -------------------------------------------------------------------------------------------------
-
-    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors (rows that hold something) and plain values, enough for `load_state` to go on exactly."""
-        tensors = {name: values[: self.written] for name, values in self._tensors().items()}
-        values = {"rows": self.rows, "columns": self.columns, "written": self.written, "head": self.head.tolist()}
-        return tensors, {**values, "lockstep": self._lockstep}
-
-    def load_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Takes over what `state` gave. Raises InvalidData if it belongs to a buffer of another size."""
-        if (values["rows"], values["columns"]) != (self.rows, self.columns):
-            raise InvalidData(
-                f"the saved buffer has {values['rows']} x {values['columns']} rows, this one {self.rows} x "
-                f"{self.columns}: keep buffer_size and num_envs when resuming"
-            )
-        self.clear()
-        self.written = int(values["written"])
-        for name, stored in self._tensors().items():
-            stored[: self.written] = tensors[name].to(self.device)
-        self._share_with_host()
-        self.head = np.array(values["head"], np.int64)
-        self._lockstep = bool(values["lockstep"])
-        self.transitions = int(self._valid.sum())

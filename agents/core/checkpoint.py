@@ -19,8 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .agent import Agent, agent_class
+from .agent import Agent
 from .errors import InvalidCheckpoint, NotFinite
+from .registry import agent_class
 from .spec import Spec
 
 FORMAT = 1
@@ -39,7 +40,8 @@ def versions() -> dict[str, str]:
 def save(path: str | Path, agent: Agent, *, buffer: bool = False, env: bool = False, extra: Any = None) -> None:
     """Writes `agent`; with `buffer` and `env` also what it learns from and in, enough to go on exactly.
 
-    `extra` is any JSON-able value for the manifest. Raises NotFinite rather than save broken parameters, and OSError where the disk refuses; `path` is then unchanged.
+    `extra` is any JSON-able value for the manifest. Raises NotFinite rather than save broken parameters, and OSError
+    where the disk refuses; `path` is then unchanged.
     """
     from safetensors.torch import save as serialise
 

@@ -35,7 +35,7 @@ class Q(nn.Module):
     def __init__(self, spec: Spec, hidden: Sequence[int], size: int = 2, head: Head | None = None, **options: Any):
         super().__init__()
         self.head = head or Scalar()
-        self.net = mlp(spec.obs_size + spec.actions, hidden, self.head.outputs, size=size, **options)
+        self.net = mlp(spec.vector_size + spec.actions, hidden, self.head.outputs, size=size, **options)
 
     def output(self, obs: Tensor, action: Tensor) -> Tensor:
         """What the head reads: `[size, B, K]`."""

@@ -75,17 +75,15 @@ class Status:
     def metrics(self) -> dict[str, float]:
         """Means of all metrics since the last call. Raises NotFinite if one is not a finite number."""
         self._pool()
-        totals: dict[str, list[tuple[int, Tensor]]] = {}
+        sums: dict[str, Tensor] = {}
+        counts: dict[str, int] = {}
         for count, pool in self._pools:
             for name, value in pool.items():
-                totals.setdefault(name, []).append((count, value))
+                sums[name] = sums.get(name, 0.0) + count * value.float()
+                counts[name] = counts.get(name, 0) + count
         self._pools.clear()
-        names = sorted(totals)
-        means = [
-            torch.stack([count * value.float() for count, value in totals[name]]).sum()
-            / sum(c for c, _ in totals[name])
-            for name in names
-        ]
+        names = sorted(sums)
+        means = [sums[name] / counts[name] for name in names]
         values = dict(zip(names, torch.stack(means).tolist() if means else [], strict=True))  # the one transfer
         since, self._since = self._since, self.agent.updates
         for name, value in values.items():
@@ -129,6 +127,7 @@ def run(
 
 def interact(agent: Agent, buffer: Buffer, env: VectorEnv, status: Status) -> None:
     """One step of all environments, into the buffer."""
+    assert env.obs is not None
     action = agent.explore(env.obs)
     step = env.step(action)
     buffer.add(action, step)

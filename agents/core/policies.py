@@ -106,7 +106,7 @@ class Deterministic(nn.Module):
 
     def __init__(self, spec: Spec, hidden: Sequence[int], **options: Any):
         super().__init__()
-        self.net = mlp(spec.obs_size, hidden, spec.actions, **options)
+        self.net = mlp(spec.vector_size, hidden, spec.actions, **options)
 
     def forward(self, obs: Tensor) -> Tensor:
         return self.net(obs).tanh()
@@ -117,7 +117,7 @@ class TanhGaussian(nn.Module):
 
     def __init__(self, spec: Spec, hidden: Sequence[int], **options: Any):
         super().__init__()
-        self.net = mlp(spec.obs_size, hidden, 2 * spec.actions, **options)
+        self.net = mlp(spec.vector_size, hidden, 2 * spec.actions, **options)
 
     def forward(self, obs: Tensor) -> TanhNormal:
         mean, log_std = self.net(obs).chunk(2, -1)
@@ -135,7 +135,7 @@ class Gaussian(nn.Module):
     ):
         super().__init__()
         self.squash_mean = squash_mean
-        self.net = mlp(spec.obs_size, hidden, spec.actions, **options)
+        self.net = mlp(spec.vector_size, hidden, spec.actions, **options)
         self.log_std = nn.Parameter(torch.full((spec.actions,), log_std))
 
     def forward(self, obs: Tensor) -> Normal:

@@ -39,6 +39,7 @@ class RolloutAgent(Agent):
     """
 
     config = RolloutConfig()
+    discounted_return: Tensor
     stop_pass = False
     """An update sets it to end the passes over this rollout."""
 

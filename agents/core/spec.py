@@ -60,6 +60,16 @@ class Spec:
         """Number of values in one observation."""
         return math.prod(self.obs_shape)
 
+    @property
+    def vector_size(self) -> int:
+        """`obs_size`, for networks that read vectors only. Raises UnsupportedSpace for images."""
+        if self.is_image:
+            raise UnsupportedSpace(
+                f"images {self.obs_shape} are not supported by agents for continuous actions: "
+                "flatten or encode them to a vector first (gymnasium.wrappers.FlattenObservation)"
+            )
+        return self.obs_size
+
     @functools.cached_property
     def _bounds(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Low, high and half the range of each action dimension."""
@@ -73,7 +83,8 @@ class Spec:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Spec:
         """The inverse of `to_dict`."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**plain)
 
     def encode_obs(self, obs: Any, batched: bool = True) -> np.ndarray:
         """Raw observations `[N, ...]` (or one, if not `batched`) as a new array `[N, *obs_shape]`."""

@@ -1,0 +1,42 @@
+# Everything runs in .venv, which is made when it is first needed. Python >= 3.11 and make are enough.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt
+
+.PHONY: demo test test-learn check format evidence clean
+
+demo: .venv/installed  ## train PPO on CartPole-v1 until it is solved, with a picture at the end
+	rm -rf runs/demo
+	$(BIN)/bellmark train ppo --env CartPole-v1 --tuned --run runs/demo
+
+test: .venv/installed-dev  ## the whole test suite, without the slow learning tests
+	$(BIN)/python -m pytest -n 2
+
+test-learn: .venv/installed-dev  ## train every agent for minutes and compare with calibrated thresholds
+	$(BIN)/python -m pytest -m learn
+
+check: .venv/installed-dev  ## what a commit must pass: style and types (then `make test`)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	mkdir -p .venv/types && ln -sfn ../.. .venv/types/bellmark
+	cd .venv/types && ../bin/mypy --config-file ../../pyproject.toml -p bellmark.agents -p bellmark.envs -p bellmark.offline -p bellmark.scripts
+
+format: .venv/installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+evidence: .venv/installed-dev  ## repeat every run behind the tables of the README that is not in scripts/evidence yet
+	$(BIN)/python -m bellmark.scripts.evidence scripts/evidence/foundation.toml
+
+.venv/installed: pyproject.toml .ci/constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Bellmark needs Python 3.11 or newer: make PYTHON=python3.11 demo" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(INSTALL) --editable .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(INSTALL) --editable ".[dev,sb3,box2d,atari,envpool]"
+	touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,115 @@
+"""What happens during a training from the command line: evaluate, save, stop when asked to."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..agents.core import checkpoint
+from ..agents.core.seeding import derive
+from ..envs import evaluate
+from .disk import Disk
+from .log import Log, carried
+from .run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from ..agents.core.loop import Status
+    from ..envs import VectorEnv
+
+Scores = Callable[[np.ndarray], np.ndarray]
+
+
+class Evaluate:
+    """Runs whole episodes on an environment and a random stream of its own; keeps the best agent."""
+
+    def __init__(
+        self, every: int, folder: RunFolder, env: VectorEnv, episodes: int, log: Log, disk: Disk, scores: Scores | None
+    ):
+        self.every = every
+        self.folder, self.env, self.episodes, self.log, self.disk, self.scores = folder, env, episodes, log, disk, scores
+
+    def __call__(self, status: Status) -> None:
+        agent, clock = status.agent, self.log.offset + status.clock
+        seed, began = derive(agent.seed, "evaluation", clock), time.perf_counter()
+        returns, lengths = evaluate(agent, self.env, self.episodes, seed)
+        mean, std = float(returns.mean()), float(returns.std())
+        row = {"clock": clock, "steps": agent.steps, "updates": agent.updates, "mean": mean, "std": std}
+        row |= {"episodes": self.episodes, "seed": seed, "seconds": round(time.perf_counter() - began, 3)}
+        row |= {"returns": words(returns), "lengths": words(lengths)}
+        values = {"eval/mean_reward": mean, "eval/mean_ep_length": float(lengths.mean())}
+        score = ""
+        if self.scores is not None:
+            scores = self.scores(returns)
+            row |= {"normalized_mean": float(scores.mean()), "normalized_std": float(scores.std())}
+            values["eval/normalized_score"] = float(scores.mean())
+            score = f", D4RL score {scores.mean():.1f} ± {scores.std():.1f}"
+        improved = mean > max((float(row["mean"]) for row in self.folder.evaluations.rows), default=-np.inf)
+        self.disk.attempt(self.folder.evaluations.path, lambda: self.folder.evaluations.add(row))
+        self.log.events.add(values, clock)
+        if improved:
+            self.disk.attempt(self.folder.best, partial(checkpoint.save, self.folder.best, agent, extra=row))
+        print(
+            f"evaluation at {clock:,}: return {mean:.1f} ± {std:.1f}{score}{', the best so far' * improved}", flush=True
+        )
+
+    def at_end(self, status: Status) -> None:
+        """Evaluates unless that has just been done."""
+        rows = self.folder.evaluations.rows
+        if not rows or int(rows[-1]["clock"]) != self.log.offset + status.clock:
+            self(status)
+
+
+class Save:
+    """Writes everything that the run needs to go on exactly."""
+
+    def __init__(self, every: int, folder: RunFolder, phase: str, log: Log, disk: Disk):
+        self.every = every
+        self.folder, self.phase, self.log, self.disk = folder, phase, log, disk
+
+    def __call__(self, status: Status) -> None:
+        online = status.env is not None
+        extra: dict[str, Any] = {"phase": self.phase, "clock": self.log.offset + status.clock}
+        extra |= {"elapsed": self.log.elapsed, "carried": carried(status)}
+        write = partial(checkpoint.save, self.folder.last, status.agent, buffer=online, env=online, extra=extra)
+        self.disk.attempt(self.folder.last, write)
+
+
+class Interrupt:
+    """Ctrl-C and SIGTERM end the training after the round that is going on; a second Ctrl-C ends it at once."""
+
+    every = 1
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: dict[int, Any] = {}
+
+    def __call__(self, status: Status) -> None:
+        if self.requested:
+            status.stop = True
+
+    def __enter__(self) -> Interrupt:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._request)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+
+def words(values: np.ndarray) -> str:
+    """Numbers in one cell, separated by blanks, exact."""
+    return " ".join(repr(value) for value in values.tolist())

@@ -1,0 +1,45 @@
+"""The last words of a run: how good, where everything is, what to type next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .progress import clock_time
+
+if TYPE_CHECKING:
+    from .training import Training
+
+NEXT = {
+    "a MuJoCo run": "bellmark train sac --env HalfCheetah-v5 --tuned --steps 100000",
+    "an offline run": "bellmark fit iql --data halfcheetah-medium-v2",
+}
+
+
+def show(training: Training, title: str, unit: str, protocol: str = "") -> None:
+    folder, agent, rows = training.folder, training.agent, training.folder.evaluations.rows
+    seconds = training.resumed["elapsed"]
+    print(
+        f"\n{title}: {agent.steps:,} environment steps, {agent.updates:,} updates, seed {agent.seed}, "
+        f"{clock_time(seconds)} in all"
+    )
+    if rows:
+        best = max(rows, key=lambda row: float(row["mean"]))
+        print(f"  final evaluation  {score(rows[-1])}  ({rows[-1]['episodes']} episodes, deterministic, last checkpoint)")
+        print(f"  best evaluation   {score(best)}  (at {int(best['clock']):,} {unit}: {folder.best})")
+        if protocol:
+            print(f"  protocol          {protocol}")
+    print(f"  run folder        {folder}")
+    print(f"  TensorBoard       tensorboard --logdir {folder}")
+    print(f"  learning curve    {folder.curve}")
+    print("\nnext:")
+    for what, words in {"evaluate it": f"bellmark evaluate {folder}", **NEXT}.items():
+        print(f"  {words:<66} # {what}")
+
+
+def score(row: Mapping[str, Any]) -> str:
+    """Return, and D4RL score if there is one, with the standard deviation over episodes."""
+    text = f"return {float(row['mean']):.1f} ± {float(row['std']):.1f}"
+    if row.get("normalized_mean") not in (None, ""):
+        text += f", D4RL score {float(row['normalized_mean']):.1f} ± {float(row['normalized_std']):.1f}"
+    return text

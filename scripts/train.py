@@ -1,0 +1,71 @@
+"""`bellmark train AGENT --env ENV`: online training."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from . import arguments
+from . import training as shared
+
+if TYPE_CHECKING:
+    from ..agents.core.config import Config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(shared.Options):
+    """Options of `bellmark train`."""
+
+    env: str
+    """Environment to train in: an id that gymnasium knows (or envpool, with that backend)."""
+    steps: int = 100_000
+    """Environment steps in all, those of every environment together."""
+    backend: Literal["sync", "async", "envpool"] = "sync"
+    """How environments run: in one process, in one process each, or in envpool's threads."""
+
+
+def main(argv: list[str]) -> int:
+    import tyro
+
+    from ..agents.core.agent import agent_class
+
+    agent, words = arguments.split_agent("train", argv)
+    options, config = arguments.with_settings(
+        agent, "env", Options(env=tyro.MISSING), agent_class(agent).config, words
+    )
+    options, config = arguments.parse(f"bellmark train {agent}", words, options, config)
+    return train(agent, options, config, argv)
+
+
+def train(name: str, options: Options, config: Config, argv: list[str]) -> int:
+    """Starts a run. Raises RunExists before anything is made, and leaves no folder if something cannot be made."""
+    import torch
+
+    from .. import make
+    from ..envs import make as make_env
+    from .run_folder import RunFolder
+
+    torch.set_num_threads(options.threads)
+    options = dataclasses.replace(
+        options, run=options.run or shared.default_folder(options.env, name, options.seed)
+    )
+    folder = RunFolder(options.run)
+    folder.refuse_existing()
+    env = make_env(options.env, options.num_envs, backend=options.backend)
+    agent = make(name, env, seed=options.seed, device=options.device, **config.to_dict())
+    folder.create(shared.manifest("train", agent, options, argv))
+    return run(shared.Training(folder, agent, options), options)
+
+
+def run(training: shared.Training, options: Any) -> int:
+    """From where the agent is to the planned end."""
+    from . import report
+
+    title = f"{training.agent.name} on {options.env}"
+    try:
+        finished = training.learn(options.steps)
+        return training.end(finished, title, "steps", partial(report.show, training, title, "steps"))
+    finally:
+        training.close()

@@ -1,0 +1,188 @@
+"""What `train`, `fit` and `resume` share: options, hooks, the course of a run and its last words."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..agents.core import checkpoint, loop
+from ..agents.core.errors import InvalidSetting, NotFinite
+from ..envs import remake
+from .disk import Disk
+from .hooks import Evaluate, Interrupt, Save, Scores
+from .log import CarryOn, Events, Log
+from .outcome import INTERRUPTED, SaveFailed
+from .progress import PlainLines, ProgressBar
+from .run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from ..agents.core.agent import Agent
+
+EVALUATION_ENVS = 5
+"""Most environments that an evaluation runs side by side."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options that do not depend on the agent."""
+
+    seed: int = 0
+    """Seed of networks, environments and everything else that is random."""
+    num_envs: int = 1
+    """Environments that run side by side online."""
+    run: str = ""
+    """Folder for everything that the run leaves behind; by default runs/<task>-<agent>-seed<seed>."""
+    tuned: bool = False
+    """Start from the settings that Bellmark ships for this task (scripts/settings) instead of the agent's defaults."""
+    settings: str = ""
+    """TOML file of settings to start from, of the same form as the shipped ones."""
+    eval_every: int = 0
+    """Clock ticks (steps online, updates offline) between two evaluations; 0 = a tenth of the run."""
+    eval_episodes: int = 10
+    """Whole episodes per evaluation, on environments and a random stream of their own; 0 = no evaluation."""
+    checkpoint_every: int = 0
+    """Clock ticks between two checkpoints; 0 = a tenth of the run."""
+    log_every: int = 0
+    """Clock ticks between two rows of progress.csv and TensorBoard; 0 = a hundredth of the run."""
+    device: str = "cpu"
+    """Where networks and data live: cpu, cuda, cuda:1, ..."""
+    threads: int = 1
+    """Threads of torch; 1 is the fastest for small networks, and reproducible."""
+    progress: bool = True
+    """Show a progress bar in a terminal, and lines elsewhere."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_envs", "threads"):
+            if getattr(self, name) < 1:
+                raise InvalidSetting(f"the option {name} = {getattr(self, name)} must be at least 1")
+        for name in ("seed", "eval_every", "eval_episodes", "checkpoint_every", "log_every"):
+            if getattr(self, name) < 0:
+                raise InvalidSetting(f"the option {name} = {getattr(self, name)} must be at least 0")
+
+
+def default_folder(task: str, agent: str, seed: int) -> str:
+    """`runs/<task>-<agent>-seed<seed>`, the task as one word."""
+    word = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in task)
+    return str(Path("runs") / f"{word}-{agent}-seed{seed}")
+
+
+class Training:
+    """A run from its first or its next step to its end, with all hooks."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        agent: Agent,
+        options: Options,
+        *,
+        scores: Scores | None = None,
+        resumed: Mapping[str, Any] | None = None,
+    ):
+        """`resumed` is what the checkpoint's `extra` says, if the run goes on from one."""
+        self.folder, self.agent, self.options, self.scores = folder, agent, options, scores
+        self.resumed = dict(resumed or {})
+        self.disk, self.interrupt = Disk(), Interrupt()
+        self.events = Events(folder, self.disk, self.resumed["clock"] + 1 if resumed else None)
+        self.evaluation_env = evaluation_env(agent, options.eval_episodes)
+        self.status: loop.Status | None = None
+        if resumed:
+            folder.go_on(self.resumed["clock"])
+
+    def learn(self, steps: int, offset: int = 0) -> bool:
+        """Goes on online to `steps` environment steps in all. Returns False if it was interrupted before."""
+        begin = partial(loop.learn, self.agent, steps - self.agent.steps)
+        return self._phase("learn", steps, offset, begin)
+
+    def fit(self, data: Any, updates: int) -> bool:
+        """Goes on offline to `updates` updates in all. Returns False if it was interrupted before."""
+        return self._phase("fit", updates, 0, partial(loop.fit, self.agent, data, updates - self.agent.updates))
+
+    def _phase(self, phase: str, end: int, offset: int, begin: Callable[..., loop.Status]) -> bool:
+        o, folder, disk = self.options, self.folder, self.disk
+        log_every = o.log_every or max(end // 100, 1)
+        log = Log(log_every, folder, self.events, disk, offset=offset, elapsed=self.resumed.get("elapsed", 0.0))
+        save = Save(o.checkpoint_every or max(end // 10, 1), folder, phase, log, disk)
+        hooks: list[loop.Hook] = [CarryOn(self.resumed.pop("carried", None)), log]
+        evaluate = None
+        if self.evaluation_env is not None:
+            every = o.eval_every or max(end // 10, 1)
+            evaluate = Evaluate(every, folder, self.evaluation_env, o.eval_episodes, log, disk, self.scores)
+            hooks.append(evaluate)
+        hooks += [save, self.interrupt]
+        bar = ProgressBar(f"{self.agent.name} {phase}")
+        if o.progress:
+            hooks.append(bar if sys.stdout.isatty() else PlainLines(log_every))
+        try:
+            with self.interrupt:
+                self.status = status = begin(hooks=hooks)
+                finished = status.clock >= status.until
+                if finished:
+                    if status.clock % log_every:
+                        log(status)
+                    if evaluate is not None:
+                        evaluate.at_end(status)
+                save(status)
+        except NotFinite as error:
+            kept = f"the last good checkpoint is {folder.last}" if folder.last.exists() else "no checkpoint exists yet"
+            raise NotFinite(f"{error}; {kept}") from error
+        finally:
+            bar.close()
+            self.resumed["elapsed"] = log.elapsed
+        return finished
+
+    def close(self) -> None:
+        with ExitStack() as stack:
+            for thing in (self.events, self.agent.env, self.evaluation_env):
+                if thing is not None:
+                    stack.callback(thing.close)
+
+    def end(self, finished: bool, title: str, unit: str, report: Callable[[], None]) -> int:
+        """Draws the curve, says what there is now, and gives the exit status. Raises SaveFailed if not all is saved."""
+        from .plots import learning_curve
+
+        folder = self.folder
+        progress, evaluations = folder.progress.rows, folder.evaluations.rows
+        self.disk.attempt(folder.curve, lambda: learning_curve(folder.curve, title, unit, progress, evaluations))
+        if finished:
+            report()
+        else:
+            print(f"interrupted and saved; go on with: bellmark resume {folder}")
+        if self.disk.failed:
+            names = ", ".join(str(path) for path in self.disk.failed)
+            raise SaveFailed(f"could not write {names}: the last attempt failed ({[*self.disk.failed.values()][-1]})")
+        return 0 if finished else INTERRUPTED
+
+
+def evaluation_env(agent: Agent, episodes: int) -> Any:
+    """Environments like the agent's own, for evaluation alone; None if there is nothing to evaluate in."""
+    if agent.env is None or not episodes:
+        return None
+    changes = {"backend": "sync"} if agent.env.backend == "async" else {}
+    return remake(agent.env.settings, num_envs=min(EVALUATION_ENVS, episodes), **changes)
+
+
+def manifest(kind: str, agent: Agent, options: Options, argv: list[str], data: Any = None) -> dict[str, Any]:
+    """What a run folder says about its run from the start."""
+    return {
+        "kind": kind,
+        "agent": agent.name,
+        "seed": options.seed,
+        "command": ["bellmark", *argv],
+        "options": asdict(options),
+        "settings": agent.config.to_dict(),
+        "env": agent.env.settings if agent.env is not None else None,
+        "evaluation": {
+            "episodes": options.eval_episodes,
+            "environments": min(EVALUATION_ENVS, options.eval_episodes),
+            "deterministic": True,
+            "seed": 'derive(seed, "evaluation", clock), in evaluations.csv',
+            "return": "undiscounted sum of rewards; std over episodes, divisor n",
+        },
+        "versions": checkpoint.versions(),
+        "data": data.describe() if data is not None else None,
+    }

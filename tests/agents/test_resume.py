@@ -1,0 +1,131 @@
+"""Half a training, a checkpoint, a fresh process and the other half are the whole training, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import bellmark
+import pytest
+import torch
+from bellmark.agents.core import checkpoint
+from bellmark.agents.core.errors import InvalidCheckpoint
+from bellmark.agents.core.loop import online_buffer, run
+from bellmark.agents.core.registry import agent_class
+from helpers import CASES, ENVS, build, every_case, filled_buffer, is_offline, same, small, spec_of
+
+UNTIL, HALF = 420, 205
+"""Steps in all and before the checkpoint: in the middle of a rollout, of an episode, and between two updates."""
+
+SETTINGS = {"schedule": "linear", "normalize_obs": True, "normalize_reward": True, "train_every": 4, "n_step": 2}
+
+
+class StopAt:
+    def __init__(self, every):
+        self.every = every
+
+    def __call__(self, status):
+        status.stop = True
+
+
+def online(name, discrete, hooks=()):
+    settings = small(agent_class(name), **SETTINGS, buffer_size=150)
+    agent = bellmark.make(name, ENVS[discrete], seed=3, num_envs=2, **settings)
+    run(agent, online_buffer(agent, 2), agent.env, until=UNTIL, hooks=hooks)
+    return agent
+
+
+def offline(name, discrete, hooks=()):
+    agent = build(name, discrete, seed=3, **SETTINGS)
+    agent.buffer = filled_buffer(spec_of(discrete))
+    run(agent, agent.buffer, until=60, hooks=hooks)
+    return agent
+
+
+def file_of(name, discrete, kind):
+    return f"{name}-{'discrete' if discrete else 'continuous'}-{kind}"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Every agent's training, half of it done here and the other half in another process."""
+    folder = tmp_path_factory.mktemp("resume")
+    for name, discrete in CASES:
+        agent = online(name, discrete, [StopAt(HALF)])
+        assert HALF <= agent.steps < HALF + 2
+        extra = {"online": True, "until": UNTIL}
+        agent.save(folder / (file_of(name, discrete, "online") + ".bell"), buffer=True, env=True, extra=extra)
+        if is_offline(name):
+            agent = offline(name, discrete, [StopAt(25)])
+            assert agent.updates == 25
+            extra = {"online": False, "until": 60}
+            agent.save(folder / (file_of(name, discrete, "offline") + ".bell"), buffer=True, extra=extra)
+    child = Path(__file__).with_name("resume_in_child.py")
+    subprocess.run([sys.executable, str(child), str(folder)], check=True, timeout=120)
+    return folder
+
+
+def compare(whole, folder, file):
+    """All that the resumed run saved, against the whole run's."""
+    if (folder / f"{file}.error").exists():
+        raise AssertionError(json.loads((folder / f"{file}.error").read_text()))
+    whole.save(folder / f"{file}.whole", buffer=True, env=True)
+    manifest, tensors = checkpoint.read(folder / f"{file}.whole")
+    resumed_manifest, resumed = checkpoint.read(folder / f"{file}.done")
+    assert tensors.keys() == resumed.keys()
+    assert not [k for k in tensors if not torch.equal(tensors[k], resumed[k])]
+    assert {"random.torch"} < tensors.keys()
+    assert any(k.startswith("optimizer.") for k in tensors)
+    assert any(k.startswith("buffer.") for k in tensors)
+    del manifest["versions"], resumed_manifest["versions"]
+    assert manifest == resumed_manifest
+
+
+@every_case
+def test_online(folder, name, discrete):
+    whole = online(name, discrete)
+    assert whole.steps >= UNTIL
+    assert whole.updates > 50
+    compare(whole, folder, file_of(name, discrete, "online"))
+
+
+@every_case
+def test_offline(folder, name, discrete):
+    if not is_offline(name):
+        pytest.skip("no offline agent")
+    compare(offline(name, discrete), folder, file_of(name, discrete, "offline"))
+
+
+@every_case
+def test_half_is_not_the_whole(folder, name, discrete):
+    """Otherwise the comparison would show nothing."""
+    file = file_of(name, discrete, "online")
+    half, done = checkpoint.read(folder / f"{file}.bell")[1], checkpoint.read(folder / f"{file}.done")[1]
+    weights = [k for k in half if k.startswith("net.") and half[k].ndim >= 2]
+    assert weights
+    assert not [k for k in weights if torch.equal(half[k], done[k])]
+
+
+@every_case
+def test_a_checkpoint_is_the_agent(tmp_path, name, discrete):
+    agent = build(name, discrete)
+    agent.steps, agent.owed = 17, 0.25
+    before = torch.get_rng_state()
+    agent.save(tmp_path / "agent.bell")
+    other = bellmark.load(tmp_path / "agent.bell")
+    assert torch.equal(before, torch.get_rng_state()), "saving or loading drew random numbers"
+    assert same(agent.state(), other.state())
+    assert (other.config, other.spec, other.seed) == (agent.config, agent.spec, agent.seed)
+    assert (other.steps, other.owed) == (17, 0.25)
+
+
+@every_case
+def test_a_checkpoint_of_another_shape_is_refused(tmp_path, name, discrete):
+    agent = build(name, discrete)
+    agent.save(tmp_path / "agent.bell")
+    manifest, tensors = checkpoint.read(tmp_path / "agent.bell")
+    manifest["settings"]["hidden"] = [17]
+    with pytest.raises(InvalidCheckpoint, match="shape"):
+        checkpoint.restore(manifest, tensors)
