@@ -26,7 +26,7 @@ format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
 
 evidence: .venv/installed-dev  ## repeat every run behind the tables of the README that is not in scripts/evidence yet
-	$(BIN)/python -m bellmark.scripts.evidence scripts/evidence/foundation.toml
+	$(BIN)/python -m bellmark.scripts.grid scripts/evidence/foundation.toml
 
 .venv/installed: pyproject.toml .ci/constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Bellmark needs Python 3.11 or newer: make PYTHON=python3.11 demo" if sys.version_info < (3, 11) else 0)'

@@ -3,7 +3,7 @@
     agent = bellmark.make("ppo", "CartPole-v1", seed=1, num_envs=8)
     agent.learn(100_000, progress_bar=True)
 
-Nothing but torch and numpy is imported before it is used.
+Nothing, not even torch, is imported before it is used.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .offline import Dataset
 
 __version__ = "0.1.0"
-__all__ = ["agents", "dataset", "load", "make"]
+__all__ = ["dataset", "list_agents", "load", "make"]
 
 
 def make(
@@ -58,7 +58,7 @@ def dataset(name_or_path: Any, **options: Any) -> Dataset:
     return dataset(name_or_path, **options)
 
 
-def agents() -> list[str]:
+def list_agents() -> list[str]:
     """The names of all agents."""
     from .agents.core.registry import find_agents
 

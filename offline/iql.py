@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..agents.core.agent import Agent, Metrics
 from ..agents.core.batch import Batch
-from ..agents.core.config import ReplayConfig, scheduled
+from ..agents.core.config import NonNegative, Positive, ReplayConfig, Share, scheduled
 from ..agents.core.critics import Q, V
 from ..agents.core.errors import UnsupportedSpace
 from ..agents.core.losses import expectile, mse
@@ -25,13 +25,13 @@ MARGIN = 1e-5
 class IQLConfig(ReplayConfig):
     """Defaults: the authors' MuJoCo settings."""
 
-    expectile: float = 0.7
+    expectile: Share = 0.7
     """How far towards the best recorded action the value leans: 0.5 = the mean, 1 = the maximum."""
-    inverse_temperature: float = 3.0
+    inverse_temperature: NonNegative = 3.0
     """Weight of the advantage in the exponent: 0 = cloning."""
-    max_weight: float = 100.0
+    max_weight: Positive = 100.0
     """Bound of the weight exp(inverse_temperature * advantage)."""
-    tau: float = 0.005
+    tau: Share = 0.005
     """Share by which the target critics move at each update."""
     actor_decay: bool = True
     """Let the actor's step size fall to 0 by half a cosine over the offline updates."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..agents.actor_critic.td3 import TD3, TD3Config
 from ..agents.core.batch import Batch
+from ..agents.core.config import NonNegative
 from ..agents.core.losses import mse
 
 
@@ -17,7 +18,7 @@ class TD3BCConfig(TD3Config):
 
     normalize_obs: bool = True
     """Shift and scale each observation dimension by the data's mean and standard deviation (plus 1e-3)."""
-    alpha: float = 2.5
+    alpha: NonNegative = 2.5
     """Weight of the value against cloning, after the value has been scaled to mean size 1."""
 
 

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from typing import TYPE_CHECKING, Annotated, Any
 
-from ..agents.core.errors import UnknownName
+from ..agents.core.errors import InvalidSetting, UnknownName
 from . import tuned
 from .outcome import UsageError
 
@@ -16,14 +16,15 @@ if TYPE_CHECKING:
 
 def split_agent(command: str, argv: list[str]) -> tuple[str, list[str]]:
     """The agent's name (the word after the command) and the rest. Raises UsageError for an unknown one."""
-    from ..agents.core.agent import find_agents
+    from ..agents.core.registry import find_agents
 
     known = sorted(find_agents())
+    form = f"bellmark {command} AGENT ..., where AGENT is one of {', '.join(known)}"
+    if argv[1:] and argv[1] in ("-h", "--help"):
+        print(f"usage: {form}\n\n`bellmark {command} AGENT --help` lists all options and that agent's settings.")
+        raise SystemExit(0)
     if len(argv) < 2 or argv[1].startswith("-"):
-        raise UsageError(
-            f"say which agent: bellmark {command} AGENT ..., where AGENT is one of {', '.join(known)}; "
-            f"`bellmark {command} {known[0]} --help` lists its settings"
-        )
+        raise UsageError(f"say which agent: {form}; `bellmark {command} {known[0]} --help` lists its settings")
     if argv[1] not in known:
         raise UsageError(str(UnknownName("agent", argv[1], known)))
     return argv[1], argv[2:]
@@ -42,7 +43,7 @@ def parse(prog: str, words: list[str], *parts: Any) -> list[Any]:
     fields = [(name, Annotated[type(part), tyro.conf.arg(name="")]) for name, part in zip(names, parts, strict=True)]
     call = dataclasses.make_dataclass("Call", fields)
     default = call(*parts)
-    filled = tyro.cli(tyro.conf.OmitArgPrefixes[call], default=default, args=words, prog=prog)  # type: ignore[valid-type]
+    filled = tyro.cli(tyro.conf.OmitArgPrefixes[call], default=default, args=words, prog=prog)  # type: ignore[misc, valid-type]
     return [getattr(filled, name) for name in names]
 
 
@@ -68,9 +69,12 @@ def with_settings(agent: str, what: str, options: Any, config: Config, words: li
     for path in [*paths, found.settings] if found.settings else paths:
         table = tuned.read(path)
         known = [field.name for field in dataclasses.fields(options)]
-        for name in table.run:
+        for name, value in table.run.items():
             if name not in known:
                 raise UnknownName(f"run option (in {path})", name, known)
+            if type(value) is not type(getattr(options, name)):
+                kind = type(getattr(options, name)).__name__
+                raise InvalidSetting(f"{path}: the run option {name} must be of type {kind}, not {value!r}")
         options = dataclasses.replace(options, **table.run)
         config = config.override(table.agent)
     return options, config

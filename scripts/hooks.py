@@ -33,15 +33,16 @@ class Evaluate:
         self, every: int, folder: RunFolder, env: VectorEnv, episodes: int, log: Log, disk: Disk, scores: Scores | None
     ):
         self.every = every
-        self.folder, self.env, self.episodes, self.log, self.disk, self.scores = folder, env, episodes, log, disk, scores
+        self.folder, self.env, self.episodes = folder, env, episodes
+        self.log, self.disk, self.scores = log, disk, scores
 
     def __call__(self, status: Status) -> None:
         agent, clock = status.agent, self.log.offset + status.clock
         seed, began = derive(agent.seed, "evaluation", clock), time.perf_counter()
         returns, lengths = evaluate(agent, self.env, self.episodes, seed)
         mean, std = float(returns.mean()), float(returns.std())
-        row = {"clock": clock, "steps": agent.steps, "updates": agent.updates, "mean": mean, "std": std}
-        row |= {"episodes": self.episodes, "seed": seed, "seconds": round(time.perf_counter() - began, 3)}
+        row: dict[str, Any] = {"clock": clock, "steps": agent.steps, "updates": agent.updates, "mean": mean, "std": std}
+        row |= {"episodes": self.episodes, "evaluation_seed": seed, "seconds": round(time.perf_counter() - began, 3)}
         row |= {"returns": words(returns), "lengths": words(lengths)}
         values = {"eval/mean_reward": mean, "eval/mean_ep_length": float(lengths.mean())}
         score = ""

@@ -16,9 +16,6 @@ from .run_folder import RunFolder
 if TYPE_CHECKING:
     from ..agents.core.loop import Status
 
-COLUMNS = ("clock", "steps", "updates", "episodes", "rollout/ep_rew_mean", "rollout/ep_len_mean")
-COLUMNS += ("time/fps", "time/time_elapsed", "train/learning_rate")
-
 
 class Events:
     """TensorBoard's file in a run folder; tensorboard is imported with the first number."""

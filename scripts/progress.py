@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ..agents.core.loop import Status
 
-REFRESH = 0.1
+REFRESH = 0.25
 """Seconds between two pictures of the bar."""
+
+
+PAUSE = 1.0
+"""Seconds between two plain lines, at least."""
 
 
 class ProgressBar:
@@ -78,8 +82,13 @@ class PlainLines:
     def __init__(self, every: int = 1):
         self.every = every
         self._next_share = 0.0
+        self._next = 0.0
 
     def __call__(self, status: Status) -> None:
+        now = time.perf_counter()
+        if now < self._next and status.clock < status.until:
+            return
+        self._next = now + PAUSE
         score = f"  return {status.episodes[-1][0]:.1f}" if status.episodes else ""
         left = clock_time((status.until - status.clock) / status.rate if status.rate else float("inf"))
         print(

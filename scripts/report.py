@@ -25,7 +25,9 @@ def show(training: Training, title: str, unit: str, protocol: str = "") -> None:
     )
     if rows:
         best = max(rows, key=lambda row: float(row["mean"]))
-        print(f"  final evaluation  {score(rows[-1])}  ({rows[-1]['episodes']} episodes, deterministic, last checkpoint)")
+        print(
+            f"  final evaluation  {score(rows[-1])}  ({rows[-1]['episodes']} episodes, deterministic, last checkpoint)"
+        )
         print(f"  best evaluation   {score(best)}  (at {int(best['clock']):,} {unit}: {folder.best})")
         if protocol:
             print(f"  protocol          {protocol}")

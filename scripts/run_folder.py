@@ -15,6 +15,11 @@ from ..agents.core.checkpoint import write_atomically
 from ..agents.core.errors import InvalidCheckpoint, RunExists
 
 FORMAT = 1
+COLUMNS = (
+    *("clock", "steps", "updates", "episodes", "rollout/ep_rew_mean", "rollout/ep_len_mean"),
+    *("time/fps", "time/time_elapsed", "train/learning_rate"),
+)
+"""The first columns of progress.csv; metrics follow in the order in which they turn up."""
 
 
 class Table:
@@ -50,6 +55,14 @@ class Table:
             file.write(self._lines([self.rows[-1]]))
         self._written = True
 
+    def replace(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Puts these rows in the place of all."""
+        self.rows = [dict(row) for row in rows]
+        self.columns += [
+            name for name in dict.fromkeys(name for row in self.rows for name in row) if name not in self.columns
+        ]
+        self._rewrite()
+
     def _rewrite(self) -> None:
         self._written = False
         write_atomically(self.path, self._lines([dict(zip(self.columns, self.columns, strict=True)), *self.rows]))
@@ -70,7 +83,7 @@ class RunFolder:
         self.last = self.path / "last.bell"
         self.best = self.path / "best.bell"
         self.curve = self.path / "learning_curve.png"
-        self.progress = Table(self.path / "progress.csv")
+        self.progress = Table(self.path / "progress.csv", COLUMNS)
         self.evaluations = Table(self.path / "evaluations.csv")
 
     def __str__(self) -> str:

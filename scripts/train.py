@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(shared.Options):
-    """Options of `bellmark train`."""
+class Task:
+    """What `bellmark train` is about; the help lists it first."""
 
     env: str
     """Environment to train in: an id that gymnasium knows (or envpool, with that backend)."""
@@ -26,15 +26,18 @@ class Options(shared.Options):
     """How environments run: in one process, in one process each, or in envpool's threads."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options(shared.Options, Task):
+    """Options of `bellmark train`."""
+
+
 def main(argv: list[str]) -> int:
     import tyro
 
-    from ..agents.core.agent import agent_class
+    from ..agents.core.registry import agent_class
 
     agent, words = arguments.split_agent("train", argv)
-    options, config = arguments.with_settings(
-        agent, "env", Options(env=tyro.MISSING), agent_class(agent).config, words
-    )
+    options, config = arguments.with_settings(agent, "env", Options(env=tyro.MISSING), agent_class(agent).config, words)
     options, config = arguments.parse(f"bellmark train {agent}", words, options, config)
     return train(agent, options, config, argv)
 
@@ -48,9 +51,7 @@ def train(name: str, options: Options, config: Config, argv: list[str]) -> int:
     from .run_folder import RunFolder
 
     torch.set_num_threads(options.threads)
-    options = dataclasses.replace(
-        options, run=options.run or shared.default_folder(options.env, name, options.seed)
-    )
+    options = dataclasses.replace(options, run=options.run or shared.default_folder(options.env, name, options.seed))
     folder = RunFolder(options.run)
     folder.refuse_existing()
     env = make_env(options.env, options.num_envs, backend=options.backend)

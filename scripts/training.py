@@ -121,7 +121,7 @@ class Training:
             with self.interrupt:
                 self.status = status = begin(hooks=hooks)
                 finished = status.clock >= status.until
-                if finished:
+                if finished and status.clock > status.first_tick:
                     if status.clock % log_every:
                         log(status)
                     if evaluate is not None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..core.agent import Agent, Metrics
 from ..core.batch import Batch
-from ..core.config import ReplayConfig
+from ..core.config import Count, Positive, ReplayConfig, Share
 from ..core.critics import Q
 from ..core.errors import UnsupportedSpace
 from ..core.losses import mse
@@ -22,11 +22,11 @@ from ..core.spec import Spec
 class SACConfig(ReplayConfig):
     """Defaults: the second paper's, with 10,000 random steps at the start as in rl-zoo."""
 
-    critics: int = 2
+    critics: Count = 2
     """Size of the critic ensemble; target and actor take the minimum."""
-    tau: float = 0.005
+    tau: Share = 0.005
     """Share by which the target moves at each update."""
-    temperature: float = 1.0
+    temperature: Positive = 1.0
     """Weight of the entropy at the beginning, or throughout."""
     learn_temperature: bool = True
     """Adapt the temperature until the entropy is the target entropy."""

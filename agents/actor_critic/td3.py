@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..core.agent import Agent, Metrics
 from ..core.batch import Batch
-from ..core.config import ReplayConfig
+from ..core.config import Count, NonNegative, ReplayConfig, Share
 from ..core.critics import Q
 from ..core.errors import UnsupportedSpace
 from ..core.losses import mse
@@ -22,17 +22,17 @@ from ..core.spec import Spec
 class TD3Config(ReplayConfig):
     """Defaults: the authors' repository, but for a shorter random start (theirs: 25,000)."""
 
-    critics: int = 2
+    critics: Count = 2
     """Size of the critic ensemble; the target takes the minimum."""
-    actor_delay: int = 2
+    actor_delay: Count = 2
     """Critic updates per update of actor and targets."""
-    tau: float = 0.005
+    tau: Share = 0.005
     """Share by which targets move at each of their updates."""
-    exploration_noise: float = 0.1
+    exploration_noise: NonNegative = 0.1
     """Standard deviation of the noise on actions in training, of the range [-1, 1]."""
-    target_noise: float = 0.2
+    target_noise: NonNegative = 0.2
     """Standard deviation of the noise on target actions."""
-    target_noise_clip: float = 0.5
+    target_noise_clip: NonNegative = 0.5
     """Bound of the noise on target actions."""
 
 

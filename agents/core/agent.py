@@ -65,9 +65,9 @@ class Agent(nn.Module):
             self.obs_normalizer = self.make_normalizer() if self.config.normalize_obs else None
             self.build(spec, self.config)
             self._flat = {name: FlatParameters(net) for name, net in self.named_children() if [*net.parameters()]}
-        self._optimizers = {
-            name: self.optimizer(name, flat.flat) for name, flat in self._flat.items() if flat.trainable
-        }
+        for name, flat in self._flat.items():
+            if flat.trainable:
+                flat.optimizer = self.optimizer(name, flat.flat)
 
     # ---- what an algorithm writes ------------------------------------------------------------------------------
 
@@ -129,9 +129,9 @@ class Agent(nn.Module):
     def replay_config(self) -> ReplayConfig:
         """The settings of replay; raises InvalidSetting for an agent that has none, since it cannot use old data."""
         if not isinstance(self.config, ReplayConfig):
+            remedy = "take one with replay, such as iql, td3_bc or sac"
             raise InvalidSetting(
-                f"'{self.name}' learns only from what its own policy has just done, so it cannot be fitted to data: "
-                "take an agent with replay, such as iql, td3_bc or sac"
+                f"'{self.name}' learns only from what its own policy has just done, not data: {remedy}"
             )
         return self.config
 
@@ -142,12 +142,11 @@ class Agent(nn.Module):
 
         Returns the loss, detached.
         """
-        flat, optimizer = self._flat[name], self._optimizers[name]
+        flat = self._flat[name]
         flat.backward(loss)
         if self.config.max_grad_norm:
             flat.clip(self.config.max_grad_norm)
-        optimizer.param_groups[0]["lr"] = self.learning_rate(name)
-        optimizer.step()
+        flat.step(self.learning_rate(name))
         return loss.detach()
 
     def due(self, every: int) -> bool:
@@ -223,43 +222,31 @@ class Agent(nn.Module):
     def state(self) -> dict[str, Tensor]:
         """Networks, targets, normalisers (`net.`) and optimisers (`optimizer.`): everything that training changes."""
         tensors = {f"net.{name}": value for name, value in self.state_dict().items()}
-        for name, optimizer in self._optimizers.items():
-            for key, value in optimizer.state[self._flat[name].flat].items():
-                tensors[f"optimizer.{name}.{key}"] = value
+        for name, flat in self._flat.items():
+            tensors |= {f"optimizer.{name}.{key}": value for key, value in flat.optimizer_state().items()}
         return tensors
 
     def load_state(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
         """Takes over what `state` and `counters` gave. Raises InvalidCheckpoint where names or shapes differ."""
         from .checkpoint import check_tensors
 
-        own = self.state_dict()
+        own = self.state_dict(keep_vars=True)  # the tensors themselves: an empty one takes on the size of the saved
         check_tensors(own, {k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
         with torch.no_grad():
             for name, value in own.items():
                 new = tensors[f"net.{name}"].to(self.device)
                 value.resize_(new.shape).copy_(new) if value.numel() == 0 else value.copy_(new)
-        for name, optimizer in self._optimizers.items():
-            prefix, flat = f"optimizer.{name}.", self._flat[name].flat
-            saved = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            check_tensors({}, {k: v for k, v in saved.items() if v.numel() not in (1, flat.numel())})
-            optimizer.state[flat] = {k: v.to(self.device if v.ndim else "cpu", copy=True) for k, v in saved.items()}
+        for name, flat in self._flat.items():
+            prefix = f"optimizer.{name}."
+            flat.load_optimizer_state({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
         for name in self.counters():
             setattr(self, name, counters[name])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Agent:
-        other = type(self)(self.spec, self.config, device=self.device, seed=self.seed)
+        with torch.random.fork_rng(devices=[]):  # its initial weights are overwritten: draw them from no stream
+            other = type(self)(self.spec, self.config, device=self.device, seed=self.seed)
         other.load_state(self.state(), self.counters())
         return other
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        raise InvalidSetting(
-            "an agent stays on its device: choose it in make(..., device=...) or load(..., device=...)"
-        )
-
-
-def __getattr__(name):  # TEMPORARY until tests import from registry
-    if name in ("find_agents", "agent_class"):
-        from . import registry
-
-        return getattr(registry, name)
-    raise AttributeError(name)
+        raise InvalidSetting("an agent stays on its device: choose it in make or load, by device=")

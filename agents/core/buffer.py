@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .batch import Batch, Rollout, Sequence
-from .errors import InvalidData, InvalidSetting
+from .errors import InvalidData
 from .rows import Rows
 from .spec import Spec
 
@@ -30,14 +30,17 @@ class Buffer(Rows):
         Invalid rows are few (one an episode), so each draw has spare candidates: enough that the probability of
         finding no valid one is below 1e-15, from counts that the host knows.
         """
-        if not self.transitions:
-            raise InvalidData("the buffer has no transition to sample from: collect steps or load data first")
+        self._require_transitions()
         filled = self.written * self.columns
         invalid = 1.0 - self.transitions / filled
         tries = math.ceil(math.log(MISS) / math.log(invalid)) if invalid else 1
         candidates = torch.randint(filled, (tries, size), device=self.device)
         first = self.valid.view(-1)[candidates].to(torch.uint8).argmax(0, keepdim=True)
         return candidates.gather(0, first)[0]
+
+    def _require_transitions(self) -> None:
+        if not self.transitions:
+            raise InvalidData("the buffer has no transition to sample from: collect steps or load data first")
 
     def gather(self, index: Tensor, gamma: float, n_step: int = 1) -> Batch:
         """The transitions at flat indices `[B]`, each summed over up to `n_step` rows of its own episode.
@@ -156,24 +159,20 @@ class Buffer(Rows):
         if next_obs is None:  # the successor of a transition whose follower was dropped is that follower's observation
             buffer.truncated[:-1, 0] |= buffer.valid[:-1, 0] & ~buffer.terminated[:-1, 0] & ~buffer.valid[1:, 0]
         buffer._share_with_host()
+        buffer.recorded = True
         buffer.head[0] = buffer.rows - 1
         buffer.written, buffer.transitions = buffer.rows, int(kept.sum())
         return buffer
 
-    def spread(self, rows: int, columns: int) -> Buffer:
-        """A larger buffer of `columns` columns that starts with this buffer's rows, to go on with online.
+    def spread(self, room: int, columns: int) -> Buffer:
+        """A buffer of `columns` columns that starts with these rows and has room for `room` more, to go on with.
 
         Each column takes an equal stretch of time; a stretch that is cut off keeps its successor, so that no
-        transition is lost. Raises InvalidSetting where the new buffer is too small.
+        transition is lost.
         """
         source = self._chronological()
         share = -(-(len(source["valid"]) - 1) // columns)
-        if share + 2 > rows:
-            raise InvalidSetting(
-                f"a buffer of {rows} x {columns} rows cannot hold the {self.transitions} transitions of the data and "
-                "new ones: set buffer_size higher"
-            )
-        other = Buffer(self.spec, rows, columns, device=self.device)
+        other = Buffer(self.spec, share + room + 1, columns, device=self.device)
         for column in range(columns):
             stretch = slice(column * share, min((column + 1) * share + 1, len(source["valid"])))
             length = stretch.stop - stretch.start

@@ -123,7 +123,9 @@ def restore(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], *, devic
         with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten: draw them from no stream
             agent = kind(Spec.from_dict(manifest["spec"]), config, device=device, seed=int(manifest["seed"]))
         agent.load_state(tensors, manifest["counters"])
-    except (KeyError, TypeError, RuntimeError) as error:
+    except InvalidCheckpoint:
+        raise
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InvalidCheckpoint(f"the checkpoint does not fit this version's agents: {error}") from error
     return agent
 

@@ -6,26 +6,49 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_type_hints
 
 from .errors import InvalidSetting, UnknownName
 
 Schedule = Literal["constant", "linear", "cosine"]
 
 
+class Bounds(NamedTuple):
+    """What values a setting may have."""
+
+    low: float
+    high: float = math.inf
+    low_included: bool = True
+
+    def hold(self, value: float) -> bool:
+        return (value >= self.low if self.low_included else value > self.low) and value <= self.high
+
+    def __str__(self) -> str:
+        if self.high < math.inf:
+            return f"in {'[' if self.low_included else '('}{self.low:g}, {self.high:g}]"
+        return f"{'at least' if self.low_included else 'above'} {self.low:g}"
+
+
+Share = Annotated[float, Bounds(0.0, 1.0)]
+NonNegative = Annotated[float, Bounds(0.0)]
+Positive = Annotated[float, Bounds(0.0, low_included=False)]
+Count = Annotated[int, Bounds(1)]
+Number = Annotated[int, Bounds(0)]
+
+
 @dataclass(frozen=True)
 class Config:
     """What every agent has."""
 
-    gamma: float = 0.99
+    gamma: Share = 0.99
     """Discount per environment step, in [0, 1]."""
-    learning_rate: float = 3e-4
+    learning_rate: NonNegative = 3e-4
     """Step size of Adam."""
     schedule: Schedule = "constant"
     """Course of the learning rate over the planned training: constant, or linear or cosine to 0."""
-    batch_size: int = 256
+    batch_size: Count = 256
     """Transitions per update."""
-    max_grad_norm: float = 0.0
+    max_grad_norm: NonNegative = 0.0
     """Gradients longer than this are shortened to it, network by network; 0 = never."""
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers of every network."""
@@ -33,15 +56,13 @@ class Config:
     """Shift and scale each observation dimension by the mean and standard deviation of what was seen."""
 
     def __post_init__(self) -> None:
-        self.require(0.0 <= self.gamma <= 1.0, "gamma", "in [0, 1]")
-        self.require(self.batch_size >= 1, "batch_size", "at least 1")
-        self.require(self.learning_rate >= 0.0, "learning_rate", "at least 0")
-        self.require(all(width > 0 for width in self.hidden), "hidden", "positive widths")
-
-    def require(self, holds: bool, name: str, meaning: str) -> None:
-        """Raises InvalidSetting unless the value of setting `name` is as it must be."""
-        if not holds:
-            raise InvalidSetting(f"the setting {name} = {getattr(self, name)!r} must be {meaning}")
+        for name, hint in get_type_hints(type(self), include_extras=True).items():
+            value = getattr(self, name)
+            for bounds in getattr(hint, "__metadata__", ()):
+                if not bounds.hold(value):
+                    raise InvalidSetting(f"the setting {name} = {value!r} must be {bounds}")
+            if isinstance(value, tuple) and not all(item > 0 for item in value):
+                raise InvalidSetting(f"the setting {name} = {value!r} must hold positive numbers")
 
     def override(self, settings: Mapping[str, Any]) -> Self:
         """These settings with some replaced. Raises UnknownName for a misspelt one, InvalidSetting for a bad value."""
@@ -66,48 +87,36 @@ class Config:
 class ReplayConfig(Config):
     """What every agent has that learns from random transitions of a replay buffer."""
 
-    buffer_size: int = 1_000_000
+    buffer_size: Count = 1_000_000
     """Transitions kept; the oldest are overwritten."""
-    start: int = 10_000
+    start: Number = 10_000
     """Transitions collected with random actions before the first update."""
-    train_every: int = 1
+    train_every: Count = 1
     """Transitions between two visits to the replay buffer."""
-    update_ratio: float = 1.0
+    update_ratio: Positive = 1.0
     """Updates per transition."""
-    n_step: int = 1
+    n_step: Count = 1
     """Rewards summed before bootstrapping."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("buffer_size", "train_every", "n_step"):
-            self.require(getattr(self, name) >= 1, name, "at least 1")
-        self.require(self.update_ratio > 0, "update_ratio", "above 0")
 
 
 @dataclass(frozen=True)
 class RolloutConfig(Config):
     """What every agent has that learns from what its policy has just done."""
 
-    batch_size: int = 64
+    batch_size: Count = 64
     """Transitions per update; each pass is cut into nearly equal batches of about this size."""
-    max_grad_norm: float = 0.5
+    max_grad_norm: NonNegative = 0.5
     """Gradients longer than this are shortened to it; 0 = never."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers of policy and critic."""
-    rollout_length: int = 2048
+    rollout_length: Count = 2048
     """Steps of every environment between two rounds of updates."""
-    epochs: int = 10
+    epochs: Count = 10
     """Passes over each rollout."""
-    gae_lambda: float = 0.95
+    gae_lambda: Share = 0.95
     """Decay of the advantage estimate: 0 = one step, 1 = whole episode."""
     normalize_reward: bool = False
     """Divide rewards by the running standard deviation of the discounted return."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("rollout_length", "epochs"):
-            self.require(getattr(self, name) >= 1, name, "at least 1")
-        self.require(0.0 <= self.gae_lambda <= 1.0, "gae_lambda", "in [0, 1]")
 
 
 def _convert(name: str, value: Any, hint: Any) -> Any:

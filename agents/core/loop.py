@@ -108,6 +108,8 @@ def run(
     calls = [(status.clock // hook.every + 1) * hook.every for hook in hooks]
     if env is not None and env.obs is None:
         buffer.begin(env.reset(derive(agent.seed, "environment", agent.steps)))
+    elif env is not None and (buffer.current_obs() != env.obs).any():  # not the buffer that it has filled so far
+        buffer.begin(env.obs)
     while status.clock < until and not status.stop:
         agent.progress = min(status.clock / until, 1.0)
         if env is None:
@@ -169,12 +171,12 @@ def learn(
 
 
 def online_buffer(agent: Agent, columns: int) -> Buffer:
-    """The agent's buffer, made or widened from its data when it is first needed online."""
+    """The agent's buffer. After `fit` it starts with the data and has room for as much again as it would without."""
     fresh = agent.make_buffer(columns)
     if agent.buffer is None:
         agent.buffer = fresh
-    elif (agent.buffer.rows, agent.buffer.columns) != (fresh.rows, fresh.columns):
-        agent.buffer = agent.buffer.spread(fresh.rows, columns)
+    elif agent.buffer.recorded or agent.buffer.columns != columns:
+        agent.buffer = agent.buffer.spread(fresh.rows - 1, columns)
     return agent.buffer
 
 

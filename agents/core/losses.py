@@ -32,7 +32,7 @@ def huber(prediction: Tensor, target: Tensor, threshold: float = 1.0) -> Tensor:
 
 def expectile(difference: Tensor, expectile: float) -> Tensor:
     """|t - 1{u < 0}| u^2 for u = target - prediction: t above 1/2 pulls towards the upper tail (IQL, eq. 4)."""
-    weight = torch.where(difference < 0, 1.0 - expectile, expectile)
+    weight = (expectile - (difference < 0).to(difference.dtype)).abs()
     return weight * difference.square()
 
 
@@ -57,5 +57,6 @@ def clipped_surrogate(ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
 
 def clipped_value(value: Tensor, old_value: Tensor, target: Tensor, clip: float) -> Tensor:
     """max((v - R)^2, (v_old + clip(v - v_old, -clip, clip) - R)^2), no 1/2: PPO's value clipping. `[B]` each."""
+    check_shapes(value, old_value)
     moved = old_value + (value - old_value).clamp(-clip, clip)
     return torch.maximum(mse(value, target), mse(moved, target))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+
+from .errors import InvalidCheckpoint
 
 ALIGNMENT = 16
 """Every parameter starts at a multiple of so many elements, so that vector instructions find it aligned."""
@@ -26,6 +29,7 @@ class FlatParameters:
         like = self.views[0]
         self.flat = nn.Parameter(torch.zeros(starts[-1], dtype=like.dtype, device=like.device), requires_grad=False)
         self.gradients: list[Tensor] = []
+        self.optimizer: torch.optim.Optimizer | None = None
         if self.trainable:
             self.flat.grad = torch.zeros_like(self.flat)
         for start, view in zip(starts[:-1], self.views, strict=True):
@@ -43,6 +47,24 @@ class FlatParameters:
         """Shortens the gradient to `max_norm` if it is longer."""
         assert self.flat.grad is not None
         self.flat.grad.mul_((max_norm / (self.flat.grad.norm() + 1e-6)).clamp(max=1.0))
+
+    def step(self, learning_rate: float) -> None:
+        """One step of the optimiser."""
+        assert self.optimizer is not None
+        self.optimizer.param_groups[0]["lr"] = learning_rate
+        self.optimizer.step()
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """The optimiser's moments and step count by name; nothing before its first step."""
+        return dict(self.optimizer.state[self.flat]) if self.optimizer is not None else {}
+
+    def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over what `optimizer_state` gave. Raises InvalidCheckpoint where it does not fit."""
+        for name, value in state.items():
+            if self.optimizer is None or value.numel() not in (1, self.flat.numel()):
+                raise InvalidCheckpoint(f"the checkpoint's optimiser state '{name}' does not fit this agent's networks")
+        if self.optimizer is not None:
+            self.optimizer.state[self.flat] = {k: v.to(self.flat.device, copy=True) for k, v in state.items()}
 
     def follow(self, source: FlatParameters, tau: float) -> None:
         """x <- x + tau (source - x); buffers (running statistics) are copied."""

@@ -99,7 +99,7 @@ class RolloutAgent(Agent):
 
     def normalized_reward(self, rollout: Rollout) -> Tensor:
         """Rewards over the running standard deviation of sum_i gamma^i r_{t-i}, from each episode's start."""
-        if self.discounted_return.numel() == 0:
+        if self.discounted_return.shape != rollout.reward[0].shape:  # at first, or with other environments
             self.discounted_return = torch.zeros_like(rollout.reward[0])
         returns = torch.empty_like(rollout.reward)
         for t, (reward, valid) in enumerate(zip(rollout.reward, rollout.valid, strict=True)):

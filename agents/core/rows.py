@@ -36,21 +36,25 @@ class Rows:
     def __init__(self, spec: Spec, rows: int, columns: int = 1, *, device: str | torch.device = "cpu"):
         if rows < 2 or columns < 1:
             raise InvalidSetting(f"a buffer of {rows} rows x {columns} columns holds no transition: give it 2 rows")
-        self.spec, self.rows, self.columns = spec, rows, columns
-        self.device = torch.device(device)
-        shape = (rows, columns)
+        self.spec, self.columns, self.device = spec, columns, torch.device(device)
+        self.recorded = False
+        """Whether the rows are a data set, to be read but not written."""
+        self._columns = np.arange(columns)
+        self._on_host = self.device.type == "cpu"
+        self._ones = torch.ones(1, device=self.device)
+        self._allocate(rows)
+        self.clear()
+
+    def _allocate(self, rows: int) -> None:
+        self.rows, spec, shape = rows, self.spec, (rows, self.columns)
         action, kind = ((), torch.int64) if spec.discrete else ((spec.actions,), torch.float32)
-        self.obs = torch.zeros(*shape, *spec.obs_shape, dtype=getattr(torch, spec.obs_dtype), device=self.device)
+        self.obs = torch.zeros((*shape, *spec.obs_shape), dtype=getattr(torch, spec.obs_dtype), device=self.device)
         self.action = torch.zeros((*shape, *action), dtype=kind, device=self.device)
         self.reward = torch.zeros(shape, device=self.device)
         self.terminated, self.truncated, self.valid = (
             torch.zeros(shape, dtype=torch.bool, device=self.device) for _ in range(3)
         )
-        self._columns = np.arange(columns)
-        self._on_host = self.device.type == "cpu"
         self._share_with_host()
-        self._ones = torch.ones(1, device=self.device)
-        self.clear()
 
     def _share_with_host(self) -> None:
         """Views through which rows are written: numpy's are several times cheaper than torch's for one row."""
@@ -135,12 +139,13 @@ class Rows:
         return tensors, {**values, "lockstep": self._lockstep}
 
     def load_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Takes over what `state` gave. Raises InvalidData if it belongs to a buffer of another size."""
-        if (values["rows"], values["columns"]) != (self.rows, self.columns):
+        """Takes over what `state` gave. Raises InvalidData if it had other columns."""
+        if values["columns"] != self.columns:
             raise InvalidData(
-                f"the saved buffer has {values['rows']} x {values['columns']} rows, this one {self.rows} x "
-                f"{self.columns}: keep buffer_size and num_envs when resuming"
+                f"the saved buffer has {values['columns']} columns, this one {self.columns}: keep num_envs to resume"
             )
+        if values["rows"] != self.rows:
+            self._allocate(int(values["rows"]))
         self.clear()
         self.written = int(values["written"])
         for name, stored in self._tensors().items():

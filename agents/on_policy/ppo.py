@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..core.agent import Metrics
 from ..core.batch import RolloutBatch
-from ..core.config import RolloutConfig, Schedule, scheduled
+from ..core.config import NonNegative, Positive, RolloutConfig, Schedule, scheduled
 from ..core.losses import clipped_surrogate, clipped_value, mse
 from ..core.rollouts import RolloutAgent, normalized
 
@@ -18,17 +18,17 @@ from ..core.rollouts import RolloutAgent, normalized
 class PPOConfig(RolloutConfig):
     """Defaults: the paper's MuJoCo column, with the gradient clipping of OpenAI Baselines."""
 
-    clip: float = 0.2
+    clip: Positive = 0.2
     """No gain from moving the probability ratio further from 1 than this."""
     clip_schedule: Schedule = "constant"
     """Course of `clip` over the planned training."""
-    value_clip: float = 0.0
+    value_clip: NonNegative = 0.0
     """Value predictions move at most so far per rollout, in units of the (normalised) return; 0 = freely."""
-    value_coef: float = 0.5
+    value_coef: NonNegative = 0.5
     """Weight of the value loss."""
-    entropy_coef: float = 0.0
+    entropy_coef: NonNegative = 0.0
     """Weight of the entropy bonus, per nat."""
-    target_kl: float = 0.0
+    target_kl: NonNegative = 0.0
     """Stop passing over a rollout once the policy has moved 1.5 times this far, in nats; 0 = never stop."""
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..core.agent import Agent, Metrics
 from ..core.batch import Batch
-from ..core.config import ReplayConfig
+from ..core.config import Count, NonNegative, Number, Positive, ReplayConfig, Share
 from ..core.critics import DiscreteQ, at_action
 from ..core.errors import UnsupportedSpace
 from ..core.heads import Head, Scalar
@@ -21,29 +21,29 @@ from ..core.spec import Spec
 class DQNConfig(ReplayConfig):
     """Defaults: stable-baselines3's, for vector observations."""
 
-    learning_rate: float = 1e-4
+    learning_rate: NonNegative = 1e-4
     """Step size of Adam."""
-    batch_size: int = 32
+    batch_size: Count = 32
     """Transitions per update."""
-    max_grad_norm: float = 10.0
+    max_grad_norm: NonNegative = 10.0
     """Gradients longer than this are shortened to it; 0 = never."""
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the hidden layers (for images: none, the CNN's features are read directly)."""
-    start: int = 100
+    start: Number = 100
     """Transitions collected with random actions before the first update."""
-    train_every: int = 4
+    train_every: Count = 4
     """Transitions between two visits to the replay buffer."""
-    update_ratio: float = 0.25
+    update_ratio: Positive = 0.25
     """Updates per transition."""
-    target_every: int = 10_000
+    target_every: Count = 10_000
     """Transitions between two copies of the network into the target network."""
     double: bool = False
     """Choose the next action by the network itself, not by the target network (van Hasselt et al. 2016)."""
-    exploration_start: float = 1.0
+    exploration_start: Share = 1.0
     """Probability of a random action at the beginning."""
-    exploration_end: float = 0.05
+    exploration_end: Share = 0.05
     """Probability of a random action after the decay."""
-    exploration_fraction: float = 0.1
+    exploration_fraction: Share = 0.1
     """Share of the planned training over which that probability falls linearly."""
 
 

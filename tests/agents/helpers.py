@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 from bellmark.agents.core.agent import Agent
-from bellmark.agents.core.registry import find_agents
 from bellmark.agents.core.batch import Step
 from bellmark.agents.core.buffer import Buffer
 from bellmark.agents.core.config import ReplayConfig
 from bellmark.agents.core.errors import UnsupportedSpace
+from bellmark.agents.core.registry import find_agents
 from bellmark.agents.core.spec import Spec
 from torch import Tensor, nn
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import bellmark
 import numpy as np
-import pytest
 import torch
 from bellmark.agents.core.registry import agent_class
 from bellmark.envs import evaluate, make
-from helpers import ENVS, build, every_case, filled_buffer, is_offline, same, small, spec_of
+from helpers import ENVS, build, cases_where, every_case, filled_buffer, is_offline, same, small, spec_of
 
 STEPS = 300
 
@@ -24,16 +23,6 @@ class Evaluate:
     def __call__(self, status):
         for deterministic in (True, False):
             self.returns.append(evaluate(status.agent, self.env, 2, 7, deterministic).returns.mean())
-
-
-class Stop:
-    """A hook that ends the training early, so that long episodes are not waited for."""
-
-    def __init__(self, every):
-        self.every = every
-
-    def __call__(self, status):
-        status.stop = True
 
 
 def trained(name, discrete, seed, hooks=(), **settings):
@@ -67,10 +56,8 @@ def test_a_seed_decides_the_run_and_evaluation_changes_nothing(name, discrete):
     assert not [k for k in weights if torch.equal(first.state_dict()[k], other.state_dict()[k])]
 
 
-@every_case
+@cases_where(is_offline)
 def test_the_seed_decides_what_is_learnt_from_data(name, discrete):
-    if not is_offline(name):
-        pytest.skip("no offline agent")
     states = []
     for seed in (1, 1, 2):
         agent = build(name, discrete, seed=seed)

@@ -8,8 +8,8 @@ import checks
 import numpy as np
 import pytest
 import torch
-from bellmark.agents.core.rollouts import RolloutAgent
 from bellmark.agents.core.registry import find_agents
+from bellmark.agents.core.rollouts import RolloutAgent
 from helpers import build, cases_where, every_case, has, one_batch, spec_of, stream, updates
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -112,10 +112,8 @@ def test_actions_are_in_range(name, discrete, explore):
     assert np.shape(single) == (() if discrete else (spec.actions,))
 
 
-@every_case
+@cases_where(lambda name: has(name, "start"))
 def test_random_start_covers_the_actions(name, discrete):
-    if not has(name, "start"):
-        pytest.skip("it acts by its own policy from the start")
     agent = build(name, discrete, start=10)
     action = agent.explore(np.zeros((500, 3), np.float32))
     if discrete:

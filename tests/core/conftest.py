@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from bellmark.agents.core.agent import agent_class
 from bellmark.agents.core.batch import Step
 from bellmark.agents.core.config import RolloutConfig
 from bellmark.agents.core.errors import UnsupportedSpace
 from bellmark.agents.core.loop import run
+from bellmark.agents.core.registry import agent_class
 from bellmark.agents.core.spec import Spec
 
 CONTINUOUS = Spec((3,), 2, False, action_shape=(2,), action_low=(-1.0, -1.0), action_high=(1.0, 1.0))

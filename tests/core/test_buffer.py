@@ -7,6 +7,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from bellmark.agents.core.batch import Step
 from bellmark.agents.core.buffer import Buffer
 from bellmark.agents.core.errors import InvalidData, InvalidSetting
 
@@ -36,9 +37,7 @@ def assert_same(found, expected):
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("columns", [1, 2, 4])
 @pytest.mark.parametrize("kind", ["continuous", "discrete"])
-def test_every_valid_row_is_what_happened_and_all_that_fit_are_there(
-    style, columns, kind, scripted, drive, request
-):
+def test_every_valid_row_is_what_happened_and_all_that_fit_are_there(style, columns, kind, scripted, drive, request):
     spec = request.getfixturevalue(kind)
     env, buffer = scripted(columns, style, spec, seed=columns), Buffer(spec, 23, columns)
     for stretch in range(40):  # the ring is passed several times, and looked at in many places
@@ -135,6 +134,25 @@ def test_sequences_stay_in_their_episode(style, scripted, drive, continuous):
         assert not sequence.discount[real:, b].any()
 
 
+@pytest.mark.parametrize("kind", ["terminated", "truncated"])
+def test_an_end_cuts_even_where_a_transition_follows_at_once(kind, continuous):
+    buffer, zeros, yes = Buffer(continuous, 5), np.zeros(1, bool), np.ones(1, bool)
+    buffer.begin(np.zeros((1, 3), np.float32))
+    for row in range(3):
+        end = {kind: yes} if row == 1 else {}
+        flags = {"terminated": zeros, "truncated": zeros, "valid": yes} | end
+        obs = np.full((1, 3), row + 1, np.float32)
+        buffer.add(np.zeros((1, 2)), Step(next_obs=obs, reward=np.ones(1, np.float32), obs=obs, **flags))
+    batch = buffer.gather(torch.arange(3), 0.5, 3)
+    assert batch.reward.tolist() == [1.5, 1, 1]
+    assert batch.discount.tolist() == ([0, 0, 0.5] if kind == "terminated" else [0.25, 0.5, 0.5])
+    assert batch.next_obs[:, 0].tolist() == [2, 2, 3]
+    assert buffer.rollout(0.5).trace.flatten().tolist() == [1, 0, 0]
+    sequence = buffer.sequences(200, 3, 0.5)
+    lengths = {int(start): int(mask.sum()) for start, mask in zip(sequence.obs[0, :, 0], sequence.mask.T, strict=True)}
+    assert lengths == {0: 2, 1: 1, 2: 1}
+
+
 @pytest.mark.parametrize("style", STYLES)
 def test_rollout_is_time_as_it_was(style, scripted, drive, continuous):
     env, buffer, columns = scripted(3, style, seed=2), Buffer(continuous, 42, 3), 3
@@ -196,7 +214,7 @@ def recorded(count, seed):
     """Random transitions with unique observations; ends of both kinds, and a tail that is no end."""
     rng = np.random.default_rng(seed)
     ends = rng.random(count)
-    terminated, truncated = ends < 0.15, (0.1 < ends) & (ends < 0.3)  # some set both
+    terminated, truncated = ends < 0.15, (ends > 0.1) & (ends < 0.3)  # some set both
     terminated[-1] = truncated[-1] = False
     obs = np.arange(count * 3, dtype=np.float32).reshape(count, 3)
     follows = np.roll(obs, -1, axis=0)
@@ -245,6 +263,8 @@ def test_recorded_transitions_are_kept_as_far_as_their_successor_is_known(known,
                 assert found[obs][3] == next_obs
         index = np.flatnonzero(kept)
         assert [list(found[tuple(data["obs"][i])][0]) for i in index] == data["action"][index].tolist()
+        going_on = buffer.valid & ~buffer.terminated & ~buffer.truncated
+        assert buffer.valid.roll(-1, 0)[going_on].all(), "what does not end is followed by a transition"
         ended = buffer.gather(buffer.valid_index(), GAMMA).discount == 0
         assert int(ended.sum()) == int(data["terminated"].sum())
 
@@ -291,10 +311,14 @@ def test_spread_keeps_every_transition_and_goes_on(columns, source, scripted, dr
         assert after[obs][3] == values[2]
 
 
-def test_spread_refuses_a_buffer_that_is_too_small(continuous):
-    buffer = Buffer.from_transitions(continuous, **recorded(60, 1))
-    with pytest.raises(InvalidSetting, match="60 transitions.*buffer_size higher"):
-        buffer.spread(30, 2)
+@pytest.mark.parametrize("style", STYLES)
+def test_a_spread_buffer_is_a_ring_like_any_other(style, scripted, drive, continuous):
+    data = recorded(61, 1)
+    buffer = Buffer.from_transitions(continuous, **(data | {"obs": data["obs"] + 1e4}))
+    wide, env = buffer.spread(10, 2), scripted(2, style)
+    drive(env, wide, 200)
+    for n_step in (1, 3):
+        assert_same(content(wide, n_step), env.expected(GAMMA, n_step, rows=wide.rows))
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -303,7 +327,7 @@ def test_state_goes_on_exactly(style, scripted, drive, continuous):
     for stretch in range(12):
         drive(env, buffer, 4, seed=stretch)
         tensors, values = buffer.state()
-        other, twin = Buffer(continuous, 17, 3), copy.deepcopy(env)
+        other, twin = Buffer(continuous, 17 + stretch % 3, 3), copy.deepcopy(env)  # the saved size is taken over
         drive(scripted(3), other, 5)  # whatever was there before is forgotten
         other.load_state({name: value.clone() for name, value in tensors.items()}, copy.deepcopy(values))
         assert content(other, 3) == content(buffer, 3)
@@ -343,7 +367,7 @@ def test_bad_sizes_are_refused_with_a_remedy(scripted, drive, continuous):
         Buffer(continuous, 5).sample(3, GAMMA)
     buffer = Buffer(continuous, 9, 2)
     drive(scripted(2), buffer, 4)
-    with pytest.raises(InvalidData, match="9 x 2 rows, this one 9 x 3.*num_envs"):
+    with pytest.raises(InvalidData, match="has 2 columns, this one 3: keep num_envs"):
         Buffer(continuous, 9, 3).load_state(*buffer.state())
     buffer.clear()
     with pytest.raises(InvalidData, match="no transition"):

@@ -199,4 +199,4 @@ def test_learning_a_constant_target_makes_the_mean_that_constant(name):
         optimizer.zero_grad()
         head.loss(output, target).sum().backward()
         optimizer.step()
-    assert float(head.mean(output)) == pytest.approx(0.5, abs=0.02)
+    assert head.mean(output).item() == pytest.approx(0.5, abs=0.02)

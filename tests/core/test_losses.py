@@ -45,7 +45,7 @@ def test_the_minimiser_is_the_expectile(level, minimiser):
         return total
 
     optimizer.step(loss)
-    assert float(value) == pytest.approx(minimiser, abs=1e-5)
+    assert value.item() == pytest.approx(minimiser, abs=1e-5)
 
 
 def test_quantile_huber_of_the_card():

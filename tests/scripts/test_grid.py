@@ -1,0 +1,73 @@
+"""The runner of plans: what is done is not done again, and the numbers are those of the run folders."""
+
+from __future__ import annotations
+
+import pytest
+from bellmark.scripts import grid
+from bellmark.scripts.statistics import bootstrap_interval, markdown
+
+PLAN = """
+[[entry]]
+name = "small"
+command = ["train", "ppo", "--env", "CartPole-v1", "--steps", 300, "--hidden", "8", "--rollout-length", 32,
+           "--eval-episodes", 2, "--checkpoint-every", 100]
+seeds = [1, 2]
+
+[[entry]]
+name = "unused"
+command = ["train", "nothing"]
+seeds = [1]
+"""
+
+
+def test_a_plan_is_run_once(here, capsys, rows, monkeypatch):
+    (here / "plan.toml").write_text(PLAN)
+    words = ["plan.toml", "--out", "out", "--only", "small"]
+    assert grid.main(words) == 0
+    final, curves = rows(here / "out" / "plan.csv"), rows(here / "out" / "plan-curves.csv")
+    assert sorted((row["name"], row["seed"]) for row in final) == [("small", "1"), ("small", "2")]
+    for row in final:
+        own = [point for point in curves if point["seed"] == row["seed"]]
+        assert len(own) == 10
+        assert (own[-1]["mean"], own[-1]["clock"]) == (row["eval_mean"], row["clock"])
+        folder = here / "runs" / "evidence" / f"small-seed{row['seed']}"
+        assert rows(folder / "evaluations.csv")[-1]["mean"] == row["eval_mean"]
+        assert row["command"].startswith("bellmark train ppo --env CartPole-v1")
+        assert row["command"].endswith(f"--seed {row['seed']}")
+    capsys.readouterr()
+    monkeypatch.setattr(grid.subprocess, "run", lambda *a, **k: pytest.fail("ran again"))
+    assert grid.main(words) == 0
+    assert "| small | 300 |" in capsys.readouterr().out
+    assert grid.main(["plan.toml", "--out", "out", "--table"]) == 0
+
+
+def test_a_failed_run_is_reported_and_leaves_no_row(here, capsys, rows):
+    (here / "plan.toml").write_text(PLAN)
+    assert grid.main(["plan.toml", "--out", "out", "--only", "unused"]) == 1
+    assert "FAILED    unused seed 1" in capsys.readouterr().out
+    assert "no agent 'nothing'" in (here / "runs" / "evidence" / "unused-seed1.log").read_text()
+    assert not (here / "out" / "plan.csv").exists()
+    assert grid.main(["plan.toml", "--only", "smal"]) == 1
+    assert "did you mean small?" in capsys.readouterr().err
+
+
+def test_an_interrupted_run_is_resumed(here, rows, bellmark):
+    (here / "plan.toml").write_text(PLAN.replace("[1, 2]", "[1]"))
+    job = grid.read_plan(here / "plan.toml", here / "runs", ["small"])[0]
+    shorter = ["200" if word == "300" else word for word in job.command]
+    assert bellmark(*shorter, "--seed", 1, "--run", job.folder)[0] == 0
+    assert bellmark("resume", job.folder, "--steps", 250)[0] == 0
+    assert grid.run(job)
+    assert "is finished" in (here / "runs" / "small-seed1.log").read_text()
+
+
+def test_the_table_states_range_interval_and_n():
+    rows = [
+        {"name": "a", "clock": 10, "eval_mean": mean, "episodes": 5, "seconds": 60, "normalized_mean": ""}
+        for mean in (1.0, 2.0, 6.0)
+    ]
+    line = markdown(rows).splitlines()[2]
+    low, high = bootstrap_interval([1.0, 2.0, 6.0])
+    assert line == f"| a | 10 | 3.0 | 1.0 to 6.0 | [{low:.1f}, {high:.1f}] | 3 | 5 |  | 60 |"
+    assert 1.0 <= low < 3.0 < high <= 6.0
+    assert bootstrap_interval([2.0, 2.0]) == (2.0, 2.0)
