@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -107,7 +108,9 @@ def _make_one(env_id: str | Callable[..., gymnasium.Env], kwargs: dict[str, Any]
             raise MissingExtra("ale-py", "atari") from error
         gymnasium.register_envs(ale_py)
     try:
-        return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
+        with warnings.catch_warnings():  # old versions are chosen on purpose, and every manifest says which
+            warnings.filterwarnings("ignore", ".*is out of date.*")
+            return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
     except gymnasium.error.UnregisteredEnv as error:
         raise UnknownName("environment", env_id, gymnasium.registry) from error
     except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:

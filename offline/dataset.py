@@ -188,11 +188,13 @@ def dataset(name_or_path: str | os.PathLike[str], *, device: str = "cpu", **opti
 
 
 def _locate(name_or_path: str | os.PathLike[str], chosen: Options) -> tuple[str, Path, Reference | None]:
-    """The id, the file (downloaded if need be), and the reference returns that hold for it.
+    """The id, the file (in the cache folder if not here; downloaded if need be), and its reference returns.
 
     A file whose name is D4RL's own is taken for D4RL's; any other gets the reference returns of the task in its name.
     """
     name, path = os.fspath(name_or_path), Path(name_or_path).expanduser()
+    if not path.is_file() and (download.cache_folder() / name).is_file():
+        path = download.cache_folder() / name
     if path.is_file():
         same_name = [row for row in references().values() if row.url.rpartition("/")[2] == path.name]
         reference = find(path.stem) or (same_name[0] if len(same_name) == 1 else None)

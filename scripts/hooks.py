@@ -16,11 +16,11 @@ from ..agents.core import checkpoint
 from ..agents.core.seeding import derive
 from ..envs import evaluate
 from .disk import Disk
-from .log import Log, carried
+from .log import Log
 from .run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from ..agents.core.loop import Status
+    from ..agents.core.status import Status
     from ..envs import VectorEnv
 
 Scores = Callable[[np.ndarray], np.ndarray]
@@ -77,7 +77,7 @@ class Save:
     def __call__(self, status: Status) -> None:
         online = status.env is not None
         extra: dict[str, Any] = {"phase": self.phase, "clock": self.log.offset + status.clock}
-        extra |= {"elapsed": self.log.elapsed, "carried": carried(status)}
+        extra |= {"elapsed": self.log.elapsed, "carried": status.state()}
         write = partial(checkpoint.save, self.folder.last, status.agent, buffer=online, env=online, extra=extra)
         self.disk.attempt(self.folder.last, write)
 

@@ -7,14 +7,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from ..agents.core.loop import POOL
 from .disk import Disk
 from .run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from ..agents.core.loop import Status
+    from ..agents.core.status import Status
 
 
 class Events:
@@ -68,42 +66,3 @@ class Log:
         row = counters | {name: f"{value:.6g}" for name, value in values.items()}
         self.disk.attempt(self.folder.progress.path, lambda: self.folder.progress.add(row))
         self.events.add(values | {"time/total_timesteps": agent.steps, "train/n_updates": agent.updates}, clock)
-
-
-def carried(status: Status) -> dict[str, Any]:
-    """What the next row needs of the time before a checkpoint, as plain values: episodes, and metrics not yet read."""
-    plain = lambda metrics: {name: float(value) for name, value in metrics.items()}  # noqa: E731
-    return {
-        "episodes": [list(episode) for episode in status.episodes],
-        "finished": [list(episode) for episode in status.finished],
-        "pools": [[count, plain(pool)] for count, pool in status._pools],
-        "pending": [plain(metrics) for metrics in status._pending],
-        "since": status._since,
-    }
-
-
-class CarryOn:
-    """The hook that gives a resumed training, after its first round, what `carried` kept."""
-
-    every = 1
-
-    def __init__(self, kept: Mapping[str, Any] | None):
-        self.kept = kept
-
-    def __call__(self, status: Status) -> None:
-        if self.kept is None:
-            return
-        kept, self.kept = self.kept, None
-        tensors = lambda metrics: {name: torch.tensor(value) for name, value in metrics.items()}  # noqa: E731
-        for name in ("episodes", "finished"):
-            new = list(getattr(status, name))
-            getattr(status, name).clear()
-            getattr(status, name).extend([*map(tuple, kept[name]), *new])
-        pools, pending = status._pools, status._pending
-        status._pools, status._pending = [(count, tensors(pool)) for count, pool in kept["pools"]], []
-        for metrics in [*map(tensors, kept["pending"]), *pending]:
-            status.record(metrics)
-            if len(status._pending) >= POOL:
-                status._pool()
-        status._pools += pools
-        status._since = kept["since"]

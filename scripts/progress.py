@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ..agents.core.loop import Status
+    from ..agents.core.status import Status
 
 REFRESH = 0.25
 """Seconds between two pictures of the bar."""

@@ -15,7 +15,7 @@ from ..agents.core.errors import InvalidSetting, NotFinite
 from ..envs import remake
 from .disk import Disk
 from .hooks import Evaluate, Interrupt, Save, Scores
-from .log import CarryOn, Events, Log
+from .log import Events, Log
 from .outcome import INTERRUPTED, SaveFailed
 from .progress import PlainLines, ProgressBar
 from .run_folder import RunFolder
@@ -107,7 +107,7 @@ class Training:
         log_every = o.log_every or max(end // 100, 1)
         log = Log(log_every, folder, self.events, disk, offset=offset, elapsed=self.resumed.get("elapsed", 0.0))
         save = Save(o.checkpoint_every or max(end // 10, 1), folder, phase, log, disk)
-        hooks: list[loop.Hook] = [CarryOn(self.resumed.pop("carried", None)), log]
+        hooks: list[loop.Hook] = [log]
         evaluate = None
         if self.evaluation_env is not None:
             every = o.eval_every or max(end // 10, 1)
@@ -119,7 +119,7 @@ class Training:
             hooks.append(bar if sys.stdout.isatty() else PlainLines(log_every))
         try:
             with self.interrupt:
-                self.status = status = begin(hooks=hooks)
+                self.status = status = begin(hooks=hooks, carried=self.resumed.pop("carried", None))
                 finished = status.clock >= status.until
                 if finished and status.clock > status.first_tick:
                     if status.clock % log_every:

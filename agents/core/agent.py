@@ -138,10 +138,7 @@ class Agent(nn.Module):
     # ---- given -------------------------------------------------------------------------------------------------
 
     def minimize(self, name: str, loss: Tensor) -> Tensor:
-        """One optimiser step of the child `name` down the gradient of `loss` with respect to it alone.
-
-        Returns the loss, detached.
-        """
+        """One step of the child `name` down the gradient of `loss` with respect to it alone; the loss, detached."""
         flat = self._flat[name]
         flat.backward(loss)
         if self.config.max_grad_norm:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .errors import UnsupportedSpace
 from .spec import Spec
 
 Activation = Literal["relu", "tanh", "elu", "gelu", "silu"]
@@ -21,7 +23,7 @@ Initialiser = Callable[[Tensor, Tensor], None]
 """Fills a weight `[inputs, outputs]` and its bias `[outputs]` in place."""
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": nn.ReLU,
+    "relu": partial(nn.ReLU, inplace=True),
     "tanh": nn.Tanh,
     "elu": nn.ELU,
     "gelu": nn.GELU,
@@ -144,6 +146,10 @@ class NatureCNN(nn.Module):
 
     def __init__(self, shape: Sequence[int], init: Initialiser | None = None):
         super().__init__()
+        if min(shape[1:]) < 36:
+            raise UnsupportedSpace(
+                f"images of {shape[1]} x {shape[2]} pixels are too small for the CNN: resize to 84 x 84"
+            )
         self.convolutions = nn.Sequential(
             *(nn.Conv2d(shape[0], 32, 8, 4), nn.ReLU(), nn.Conv2d(32, 64, 4, 2), nn.ReLU()),
             *(nn.Conv2d(64, 64, 3, 1), nn.ReLU(), nn.Flatten()),

@@ -15,5 +15,5 @@ def seed_all(seed: int) -> None:
 
 def derive(seed: int, *stream: str | int) -> int:
     """A seed in [0, 2^31) for the stream of that name: `derive(1, "evaluation", 3)`. Streams do not overlap."""
-    key = [seed, *(zlib.crc32(part.encode()) if isinstance(part, str) else part for part in stream)]
+    key = [seed, len(stream), *(zlib.crc32(part.encode()) if isinstance(part, str) else part for part in stream)]
     return int(np.random.SeedSequence(key).generate_state(1, np.uint32)[0]) >> 1

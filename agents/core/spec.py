@@ -29,7 +29,9 @@ class Spec:
     discrete: bool
     """Whether an action is one of `actions` choices."""
     obs_dtype: str = "float32"
-    """`float32`, or `uint8` for images."""
+    """`float32`, or `uint8` for images, which are channels first: `[C, H, W]`."""
+    channels_last: bool = False
+    """Whether the environment gives images as `[H, W, C]`."""
     obs_choices: int = 0
     """Size of the one-hot code if the environment's observation is a number of choices, else 0."""
     obs_start: int = 0
@@ -93,6 +95,8 @@ class Spec:
             code = np.zeros((raw.shape[0], self.obs_choices), np.float32)
             code[np.arange(raw.shape[0]), raw.reshape(raw.shape[0]) - self.obs_start] = 1.0
             return code
+        if self.channels_last:
+            return np.array(np.moveaxis(raw, -1, 1), order="C")
         return np.array(raw, dtype=self.obs_dtype).reshape(raw.shape[0], *self.obs_shape)
 
     def decode_action(self, action: np.ndarray) -> np.ndarray:
@@ -117,7 +121,9 @@ def _read_obs_space(space: Any) -> dict[str, Any]:
         return {"obs_shape": (int(space.n),), "obs_choices": int(space.n), "obs_start": int(space.start)}
     if kind == "Box":
         if len(space.shape) == 3 and space.dtype == np.uint8:
-            return {"obs_shape": tuple(space.shape), "obs_dtype": "uint8"}
+            last = space.shape[-1] <= 4 < space.shape[0]
+            shape = (space.shape[-1], *space.shape[:-1]) if last else space.shape
+            return {"obs_shape": tuple(shape), "obs_dtype": "uint8", "channels_last": last}
         return {"obs_shape": (math.prod(space.shape),)}
     raise UnsupportedSpace(
         f"the observation space {space} is not supported: Bellmark takes Box and Discrete. "

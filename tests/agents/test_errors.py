@@ -112,7 +112,7 @@ def test_unbounded_actions_are_refused(name):
 def test_fitting_an_on_policy_agent_is_refused(name, discrete):
     agent = build(name, discrete)
     before = agent.state()
-    with pytest.raises(InvalidSetting, match=r"cannot be fitted to data: take .*iql"):
+    with pytest.raises(InvalidSetting, match=rf"'{name}' learns only from what its own policy has just done.* iql"):
         agent.fit(filled_buffer(spec_of(discrete)), updates=5)
     assert agent.updates == 0
     assert same(before, agent.state())

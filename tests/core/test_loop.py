@@ -9,8 +9,9 @@ from bellmark.agents.core.agent import Agent
 from bellmark.agents.core.buffer import Buffer
 from bellmark.agents.core.config import ReplayConfig
 from bellmark.agents.core.errors import InvalidSetting, NotFinite
-from bellmark.agents.core.loop import POOL, Status, fit, learn, run
+from bellmark.agents.core.loop import fit, learn, run
 from bellmark.agents.core.nets import mlp
+from bellmark.agents.core.status import POOL, Status
 
 
 class Diary(Agent):

@@ -41,8 +41,9 @@ def test_a_run_folder_holds_everything(finished, rows, small_ppo):
     assert list(last)[:4] == ["clock", "steps", "updates", "episodes"]
     assert 1 <= float(last["rollout/ep_rew_mean"]) == float(last["rollout/ep_len_mean"]) <= 500
     assert float(last["train/learning_rate"]) == 3e-4
-    assert np.isfinite(float(last["train/value_loss"]))
-    assert progress[0]["train/value_loss"] == "", "no update has happened by then"
+    losses = [row["train/value_loss"] for row in progress]
+    assert losses[0] == "", "no update has happened by then"
+    assert len([loss for loss in losses if loss and np.isfinite(float(loss))]) >= 6
 
     evaluations = rows(folder.evaluations.path)
     assert [int(row["clock"]) // 200 for row in evaluations] == [1, 2, 3]

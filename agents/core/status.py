@@ -1,0 +1,106 @@
+"""Where a training stands: counters, recent episodes, and metrics that stay on the device until somebody reads them."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .agent import Agent
+from .buffer import Buffer
+from .errors import NotFinite
+
+if TYPE_CHECKING:
+    from ...envs.vector import VectorEnv
+
+POOL = 64
+"""Metrics are averaged on the device after so many updates, so that their number stays bounded."""
+
+
+class Status:
+    """Where a training stands: what hooks get to see."""
+
+    def __init__(self, agent: Agent, buffer: Buffer, env: VectorEnv | None, until: int):
+        self.agent, self.buffer, self.env, self.until = agent, buffer, env, until
+        self.stop = False
+        """A hook sets it to end the training after this round."""
+        self.episodes: deque[Any] = deque(maxlen=100)
+        """The last 100 training episodes, `(reward_sum, length)`."""
+        self.finished: list[Any] = []
+        """Episodes that ended since the log was last written; the hook that logs empties it."""
+        self.started, self.first_tick = time.perf_counter(), self.clock
+        self._pending: list[Mapping[str, Tensor]] = []
+        self._pools: list[tuple[int, dict[str, Tensor]]] = []
+        self._since = agent.updates
+
+    def state(self) -> dict[str, Any]:
+        """Episodes, and metrics that were not read yet, as plain values: what a resumed run needs."""
+        plain = lambda metrics: {name: float(value) for name, value in metrics.items()}  # noqa: E731
+        return {
+            "episodes": [list(episode) for episode in self.episodes],
+            "finished": [list(episode) for episode in self.finished],
+            "pools": [[count, plain(pool)] for count, pool in self._pools],
+            "pending": [plain(metrics) for metrics in self._pending],
+            "since": self._since,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Takes over what `state` gave."""
+        tensors = lambda metrics: {name: torch.tensor(value) for name, value in metrics.items()}  # noqa: E731
+        self.episodes.extend(tuple(episode) for episode in state["episodes"])
+        self.finished.extend(tuple(episode) for episode in state["finished"])
+        self._pools = [(count, tensors(pool)) for count, pool in state["pools"]]
+        self._pending = [tensors(metrics) for metrics in state["pending"]]
+        self._since = state["since"]
+
+    @property
+    def unit(self) -> str:
+        """What the clock counts: environment `steps` online, `updates` offline."""
+        return "updates" if self.env is None else "steps"
+
+    @property
+    def clock(self) -> int:
+        return self.agent.updates if self.env is None else self.agent.steps
+
+    @property
+    def rate(self) -> float:
+        """Ticks per second since this training began."""
+        return (self.clock - self.first_tick) / max(time.perf_counter() - self.started, 1e-9)
+
+    def record(self, metrics: Mapping[str, Tensor]) -> None:
+        """Keeps the metrics of one update, without looking at them."""
+        self._pending.append(metrics)
+        if len(self._pending) >= POOL:
+            self._pool()
+
+    def _pool(self) -> None:
+        for name in {name for metrics in self._pending for name in metrics}:
+            values = torch.stack([metrics[name] for metrics in self._pending if name in metrics])
+            self._pools.append((len(values), {name: values.mean()}))
+        self._pending.clear()
+
+    def metrics(self) -> dict[str, float]:
+        """Means of all metrics since the last call. Raises NotFinite if one is not a finite number."""
+        self._pool()
+        sums: dict[str, Tensor] = {}
+        counts: dict[str, int] = {}
+        for count, pool in self._pools:
+            for name, value in pool.items():
+                sums[name] = sums.get(name, 0.0) + count * value.float()
+                counts[name] = counts.get(name, 0) + count
+        self._pools.clear()
+        names = sorted(sums)
+        means = [sums[name] / counts[name] for name in names]
+        values = dict(zip(names, torch.stack(means).tolist() if means else [], strict=True))  # the one transfer
+        since, self._since = self._since, self.agent.updates
+        for name, value in values.items():
+            if not abs(value) < float("inf"):
+                raise NotFinite(
+                    f"{name} became {value} between updates {since + 1} and {self.agent.updates} (environment step "
+                    f"{self.agent.steps}); try a smaller learning_rate, max_grad_norm 1, or look at the rewards' scale"
+                )
+        return values
