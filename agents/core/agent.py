@@ -186,7 +186,7 @@ class Agent(nn.Module):
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """stable-baselines3's `predict`: raw observations, one or a batch, to actions in the environment's units."""
         raw = np.asarray(observation)
-        single = raw.ndim == (0 if self.spec.obs_choices else len(self.spec.obs_shape))
+        single = self.spec.is_single(raw)
         action = self.act_on(self.spec.encode_obs(raw, batched=not single), explore=not deterministic)
         action = self.spec.decode_action(action)
         return (action[0] if single else action), state

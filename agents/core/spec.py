@@ -34,6 +34,8 @@ class Spec:
     """Whether the environment gives images as `[H, W, C]`."""
     obs_choices: int = 0
     """Size of the one-hot code if the environment's observation is a number of choices, else 0."""
+    obs_axes: int = -1
+    """Number of axes of one raw observation; -1 = as many as `obs_shape` has."""
     obs_start: int = 0
     """Smallest value of a discrete observation."""
     action_shape: tuple[int, ...] = ()
@@ -88,6 +90,10 @@ class Spec:
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**plain)
 
+    def is_single(self, obs: np.ndarray) -> bool:
+        """Whether this is one raw observation, not a batch."""
+        return obs.ndim == (len(self.obs_shape) if self.obs_axes < 0 else self.obs_axes)
+
     def encode_obs(self, obs: Any, batched: bool = True) -> np.ndarray:
         """Raw observations `[N, ...]` (or one, if not `batched`) as a new array `[N, *obs_shape]`."""
         raw = np.asarray(obs) if batched else np.asarray(obs)[None]
@@ -118,13 +124,14 @@ class Spec:
 def _read_obs_space(space: Any) -> dict[str, Any]:
     kind = type(space).__name__
     if kind == "Discrete":
-        return {"obs_shape": (int(space.n),), "obs_choices": int(space.n), "obs_start": int(space.start)}
+        choices = int(space.n)
+        return {"obs_shape": (choices,), "obs_axes": 0, "obs_choices": choices, "obs_start": int(space.start)}
     if kind == "Box":
         if len(space.shape) == 3 and space.dtype == np.uint8:
             last = space.shape[-1] <= 4 < space.shape[0]
             shape = (space.shape[-1], *space.shape[:-1]) if last else space.shape
             return {"obs_shape": tuple(shape), "obs_dtype": "uint8", "channels_last": last}
-        return {"obs_shape": (math.prod(space.shape),)}
+        return {"obs_shape": (math.prod(space.shape),), "obs_axes": len(space.shape)}
     raise UnsupportedSpace(
         f"the observation space {space} is not supported: Bellmark takes Box and Discrete. "
         "Wrap the environment in gymnasium.wrappers.FlattenObservation."

@@ -77,3 +77,28 @@ def test_a_spec_survives_its_plain_form():
 
     spec = Spec.from_spaces(OBS, BOX)
     assert Spec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+@pytest.mark.parametrize(
+    ("space", "one"),
+    [
+        (spaces.Box(-1, 1, (2, 1)), np.zeros((2, 1))),
+        (spaces.Box(-1, 1, (3,)), np.zeros(3)),
+        (spaces.Discrete(4), np.array(2)),
+        (spaces.Box(0, 255, (84, 90, 3), np.uint8), np.zeros((84, 90, 3), np.uint8)),
+    ],
+)
+def test_one_observation_is_told_from_a_batch(space, one):
+    spec = Spec.from_spaces(space, spaces.Discrete(2))
+    assert spec.is_single(one)
+    assert not spec.is_single(np.stack([one, one]))
+    assert spec.encode_obs(one, batched=False).shape == (1, *spec.obs_shape)
+
+
+def test_images_with_channels_last_are_turned_into_channels_first_without_sharing_memory():
+    spec = Spec.from_spaces(spaces.Box(0, 255, (40, 50, 1), np.uint8), spaces.Discrete(2))
+    raw = np.arange(2 * 40 * 50, dtype=np.uint8).reshape(2, 40, 50, 1)
+    encoded = spec.encode_obs(raw)
+    assert spec.obs_shape == (1, 40, 50) and spec.channels_last
+    assert (encoded[1, 0] == raw[1, :, :, 0]).all()
+    assert not np.shares_memory(encoded, raw)
