@@ -127,7 +127,7 @@ def test_atari_ids_are_found():
     with make("ALE/Pong-v5", 2) as env:
         assert (env.spec.obs_shape, env.spec.obs_dtype, env.spec.discrete) == ((3, 210, 160), "uint8", True)
         first = run(env, 0, 3)
-        assert [obs.shape for obs in first] == [(2, 210, 160, 3)] * 4
+        assert [obs.shape for obs in first] == [(2, 3, 210, 160)] * 4
 
 
 def test_environments_that_stable_baselines3_accepts_run_here():
