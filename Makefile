@@ -8,6 +8,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 demo: .venv/installed  ## train PPO on CartPole-v1 until it is solved, with a picture at the end
 	rm -rf runs/demo
 	$(BIN)/bellmark train ppo --env CartPole-v1 --tuned --run runs/demo
+	@echo "(first put bellmark on the path: . .venv/bin/activate)"
 
 test: .venv/installed-dev  ## the whole test suite, without the slow learning tests
 	$(BIN)/python -m pytest -n 2
