@@ -15,6 +15,8 @@ from .spec import Spec
 
 MISS = 1e-15
 """Greatest probability that a uniform draw finds no valid row."""
+MANY = 128
+"""With more candidates than this (three rows of four invalid), listing the valid rows is cheaper."""
 
 
 class Buffer(Rows):
@@ -34,6 +36,9 @@ class Buffer(Rows):
         filled = self.written * self.columns
         invalid = 1.0 - self.transitions / filled
         tries = math.ceil(math.log(MISS) / math.log(invalid)) if invalid else 1
+        if tries > MANY:
+            index = self.valid_index()
+            return index[torch.randint(len(index), (size,), device=self.device)]
         candidates = torch.randint(filled, (tries, size), device=self.device)
         first = self.valid.view(-1)[candidates].to(torch.uint8).argmax(0, keepdim=True)
         return candidates.gather(0, first)[0]

@@ -67,6 +67,8 @@ class Linear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.weight.ndim == 2:
             return torch.addmm(self.bias, x, self.weight) if x.ndim == 2 else x @ self.weight + self.bias
+        if self.weight.shape[-1] == 1:  # a batched product with one column is several times slower than this
+            return (x * self.weight.mT).sum(-1, keepdim=True) + self.bias.unsqueeze(1)
         if x.ndim == 2:
             x = x.expand(len(self.weight), *x.shape)
         return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight)
