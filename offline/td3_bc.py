@@ -34,6 +34,6 @@ class TD3BC(TD3, name="td3_bc"):
 
     def actor_loss(self, batch: Batch) -> Tensor:
         action = self.actor(batch.obs)
-        value = self.critic(batch.obs, action)[0]
+        value = self.critic.first(batch.obs, action)
         scale = self.config.alpha / value.abs().mean().detach()
         return -scale * value.mean() + mse(action, batch.action).mean()

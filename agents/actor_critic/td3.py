@@ -86,4 +86,4 @@ class TD3(Agent, name="td3"):
         return (batch.weight * error).mean(1).sum()
 
     def actor_loss(self, batch: Batch) -> Tensor:
-        return -self.critic(batch.obs, self.actor(batch.obs))[0].mean()
+        return -self.critic.first(batch.obs, self.actor(batch.obs)).mean()

@@ -44,6 +44,12 @@ class Q(nn.Module):
     def forward(self, obs: Tensor, action: Tensor) -> Tensor:
         return self.head.mean(self.output(obs, action))
 
+    def first(self, obs: Tensor, action: Tensor) -> Tensor:
+        """The first network's values `[B]`, without computing the others'."""
+        alone = {name: parameter[:1] for name, parameter in self.net.named_parameters()}
+        output = torch.func.functional_call(self.net, alone, (torch.cat([obs, action], -1),))
+        return self.head.mean(output)[0]
+
 
 class DiscreteQ(nn.Module):
     """Values of all discrete actions: obs `[B, ...]` -> `[B, A]`.

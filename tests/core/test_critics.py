@@ -7,6 +7,7 @@ import torch
 from bellmark.agents.core.critics import DiscreteQ, Q, V, at_action
 from bellmark.agents.core.heads import Categorical
 from bellmark.agents.core.nets import orthogonal_init
+from bellmark.agents.core.spec import Spec
 
 
 def test_state_value(continuous):
@@ -61,3 +62,13 @@ def test_plain_action_values(discrete):
 def test_the_rows_of_the_chosen_actions():
     output = torch.arange(24).view(3, 4, 2)
     assert at_action(output, torch.tensor([0, 3, 1])).tolist() == [[0, 1], [14, 15], [18, 19]]
+
+
+@pytest.mark.parametrize("head", [None, Categorical(-3, 3, 11)])
+def test_the_first_of_an_ensemble_alone_is_the_first_of_all(head):
+    critic = Q(Spec((3,), 2, False), (16, 16), size=4, head=head, layer_norm=True)
+    obs, action = torch.randn(7, 3), torch.randn(7, 2, requires_grad=True)
+    alone, all_of_them = critic.first(obs, action), critic(obs, action)
+    torch.testing.assert_close(alone, all_of_them[0])
+    (ours,), (theirs,) = (torch.autograd.grad(value.sum(), action) for value in (alone, all_of_them[0]))
+    torch.testing.assert_close(ours, theirs)
