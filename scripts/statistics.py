@@ -18,10 +18,10 @@ def bootstrap_interval(values: Sequence[float], level: float = 0.95) -> tuple[fl
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One line per name: the last evaluations' mean over seeds, range of the seeds, interval, number of seeds."""
+    """One line per entry: the last evaluations' mean over seeds, range of the seeds, interval, number of seeds."""
     lines = [
-        "| run | clock | return: mean over seeds | seeds' range | 95% interval | n | episodes | D4RL score | seconds |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| command (and `--seed`) | clock | return: mean over seeds | seeds' range | 95% interval | n | D4RL score |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name in dict.fromkeys(row["name"] for row in rows):
         own = [row for row in rows if row["name"] == name]
@@ -30,8 +30,8 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
         scores = [float(row["normalized_mean"]) for row in own if row.get("normalized_mean") not in ("", None)]
         score = f"{np.mean(scores):.1f} ({min(scores):.1f} to {max(scores):.1f})" if scores else ""
         clocks = sorted({int(row["clock"]) for row in own})
-        cells = [name, f"{clocks[0]:,}", f"{np.mean(means):.1f}", f"{min(means):.1f} to {max(means):.1f}"]
-        cells += [f"[{low:.1f}, {high:.1f}]" if len(own) > 1 else "", str(len(own)), str(own[0]["episodes"]), score]
-        cells.append(f"{np.mean([float(row['seconds']) for row in own]):.0f}")
+        command = str(own[0]["command"]).partition(" --seed ")[0]
+        cells = [f"`{command}`", f"{clocks[0]:,}", f"{np.mean(means):.1f}", f"{min(means):.1f} to {max(means):.1f}"]
+        cells += [f"[{low:.1f}, {high:.1f}]" if len(own) > 1 else "", str(len(own)), score]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -37,7 +37,7 @@ def test_a_plan_is_run_once(here, capsys, rows, monkeypatch):
     capsys.readouterr()
     monkeypatch.setattr(grid.subprocess, "run", lambda *a, **k: pytest.fail("ran again"))
     assert grid.main(words) == 0
-    assert "| small | 300 |" in capsys.readouterr().out
+    assert "--checkpoint-every 100` | 300 |" in capsys.readouterr().out
     assert grid.main(["plan.toml", "--out", "out", "--table"]) == 0
 
 
@@ -63,11 +63,11 @@ def test_an_interrupted_run_is_resumed(here, rows, bellmark):
 
 def test_the_table_states_range_interval_and_n():
     rows = [
-        {"name": "a", "clock": 10, "eval_mean": mean, "episodes": 5, "seconds": 60, "normalized_mean": ""}
-        for mean in (1.0, 2.0, 6.0)
+        {"name": "a", "clock": 10, "eval_mean": mean, "normalized_mean": "", "command": f"bellmark train x --seed {i}"}
+        for i, mean in enumerate((1.0, 2.0, 6.0))
     ]
     line = markdown(rows).splitlines()[2]
     low, high = bootstrap_interval([1.0, 2.0, 6.0])
-    assert line == f"| a | 10 | 3.0 | 1.0 to 6.0 | [{low:.1f}, {high:.1f}] | 3 | 5 |  | 60 |"
+    assert line == f"| `bellmark train x` | 10 | 3.0 | 1.0 to 6.0 | [{low:.1f}, {high:.1f}] | 3 |  |"
     assert 1.0 <= low < 3.0 < high <= 6.0
     assert bootstrap_interval([2.0, 2.0]) == (2.0, 2.0)
