@@ -11,7 +11,6 @@ from . import arguments
 from . import training as shared
 
 if TYPE_CHECKING:
-    from ..agents.core.agent import Agent
     from ..agents.core.config import Config
     from ..offline import Dataset
 
@@ -51,6 +50,7 @@ def fit(name: str, options: Options, data_options: Any, config: Config, argv: li
     """Starts a run. Raises RunExists before anything is made, and leaves no folder if something cannot be made."""
     import torch
 
+    from .. import make
     from .run_folder import RunFolder
 
     torch.set_num_threads(options.threads)
@@ -59,7 +59,7 @@ def fit(name: str, options: Options, data_options: Any, config: Config, argv: li
     folder = RunFolder(options.run)
     folder.refuse_existing()
     data = load(options, dataclasses.asdict(data_options))
-    agent = make_agent(name, data, options, config)
+    agent = make(name, data, seed=options.seed, num_envs=options.num_envs, device=options.device, **config.to_dict())
     _ = agent.replay_config  # refuses an agent that cannot learn from data, before there is a folder
     folder.create(shared.manifest("fit", agent, options, argv, data))
     return run(shared.Training(folder, agent, options, scores=scores(data)), options, data)
@@ -69,15 +69,6 @@ def load(options: Options, data_options: dict[str, Any]) -> Dataset:
     from .. import dataset
 
     return dataset(options.data, device=options.device, **data_options)
-
-
-def make_agent(name: str, data: Dataset, options: Options, config: Config) -> Agent:
-    """An agent for the data, with the data's evaluation environment if there is one."""
-    from .. import make
-    from ..envs import make as make_env
-
-    env: Any = make_env(data.env_id, options.num_envs, **data.env_kwargs) if data.env_id else data
-    return make(name, env, seed=options.seed, device=options.device, **config.to_dict())
 
 
 def scores(data: Dataset) -> Any:

@@ -101,20 +101,32 @@ def learn(
     if agent.env.spec != agent.spec:
         raise InvalidSetting(f"the environment has {agent.env.spec}, the agent was made for {agent.spec}")
     buffer = online_buffer(agent, agent.env.num_envs)
-    if progress_bar:
-        from ...scripts.progress import ProgressBar
+    return run(
+        agent,
+        buffer,
+        agent.env,
+        until=agent.steps + total_timesteps,
+        hooks=with_bar(hooks, progress_bar),
+        carried=carried,
+    )
 
-        hooks = (*hooks, ProgressBar())
-    return run(agent, buffer, agent.env, until=agent.steps + total_timesteps, hooks=hooks, carried=carried)
+
+def with_bar(hooks: Iterable[Hook], progress_bar: bool) -> Iterable[Hook]:
+    """The hooks, and a progress bar if one is asked for."""
+    if not progress_bar:
+        return hooks
+    from ...scripts.progress import ProgressBar
+
+    return (*hooks, ProgressBar())
 
 
 def online_buffer(agent: Agent, columns: int) -> Buffer:
     """The agent's buffer. After `fit` it starts with the data and has room for as much again as it would without."""
-    fresh = agent.make_buffer(columns)
-    if agent.buffer is None:
-        agent.buffer = fresh
-    elif agent.buffer.recorded or agent.buffer.columns != columns:
-        agent.buffer = agent.buffer.spread(fresh.rows - 1, columns)
+    old = agent.buffer
+    if old is None or old.recorded or old.columns != columns:
+        fresh = agent.make_buffer(columns)
+        agent.buffer = fresh if old is None else old.spread(fresh.rows - 1, columns)
+    assert agent.buffer is not None
     return agent.buffer
 
 
@@ -133,8 +145,4 @@ def fit(
     if shape(buffer.spec) != shape(agent.spec):
         raise InvalidSetting(f"the data has {buffer.spec}, the agent was made for {agent.spec}")
     agent.buffer = buffer
-    if progress_bar:
-        from ...scripts.progress import ProgressBar
-
-        hooks = (*hooks, ProgressBar())
-    return run(agent, buffer, until=agent.updates + updates, hooks=hooks, carried=carried)
+    return run(agent, buffer, until=agent.updates + updates, hooks=with_bar(hooks, progress_bar), carried=carried)
