@@ -139,11 +139,9 @@ class Agent(nn.Module):
 
     def minimize(self, name: str, loss: Tensor) -> Tensor:
         """One step of the child `name` down the gradient of `loss` with respect to it alone; the loss, detached."""
-        flat = self._flat[name]
-        flat.backward(loss)
-        if self.config.max_grad_norm:
-            flat.clip(self.config.max_grad_norm)
-        flat.step(self.learning_rate(name))
+        c = self.config
+        found = self._flat[name].descend(loss, self.learning_rate(name), c.max_grad_norm, c.non_finite)
+        self._descents |= {f"{name}_{key}": value for key, value in found.items()}
         return loss.detach()
 
     def due(self, every: int) -> bool:
@@ -157,9 +155,11 @@ class Agent(nn.Module):
                 flat.follow(self._flat[name.removesuffix("_target")], tau)
 
     def step(self, batch: Any) -> Metrics:
-        """Counts an update and does it."""
+        """Counts an update and does it. Its metrics, and the length of each gradient as `<name>_grad_norm`."""
         self.updates += 1
-        return self.update(batch)
+        self._descents: Metrics = {}
+        metrics = {**self.update(batch), **self._descents}
+        return metrics if self.config.non_finite == "stop" else {k: v.nan_to_num(0, 0, 0) for k, v in metrics.items()}
 
     @torch.inference_mode()
     def act_on(self, obs: np.ndarray, explore: bool) -> np.ndarray:

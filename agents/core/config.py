@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple, Self, get_type_hints
@@ -11,6 +12,10 @@ from typing import Annotated, Any, Literal, NamedTuple, Self, get_type_hints
 from .errors import InvalidSetting, UnknownName
 
 Schedule = Literal["constant", "linear", "cosine"]
+NonFinite = Literal["stop", "skip", "clip"]
+
+LONGEST = 100
+"""Most numbers in one setting: each is a layer, say."""
 
 
 class Bounds(NamedTuple):
@@ -54,6 +59,8 @@ class Config:
     """Widths of the hidden layers of every network."""
     normalize_obs: bool = False
     """Shift and scale each observation dimension by the mean and standard deviation of what was seen."""
+    non_finite: NonFinite = "stop"
+    """On NaN or infinity: stop; or skip that gradient step or transition, or clip to finite numbers, and count."""
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self), include_extras=True).items():
@@ -61,8 +68,8 @@ class Config:
             for bounds in getattr(hint, "__metadata__", ()):
                 if not bounds.hold(value):
                     raise InvalidSetting(f"the setting {name} = {value!r} must be {bounds}")
-            if isinstance(value, tuple) and not all(item > 0 for item in value):
-                raise InvalidSetting(f"the setting {name} = {value!r} must hold positive numbers")
+            if isinstance(value, tuple) and not (len(value) <= LONGEST and all(item > 0 for item in value)):
+                raise InvalidSetting(f"the setting {name} = {value!r} must hold at most {LONGEST} positive numbers")
 
     def override(self, settings: Mapping[str, Any]) -> Self:
         """These settings with some replaced. Raises UnknownName for a misspelt one, InvalidSetting for a bad value."""
@@ -71,7 +78,7 @@ class Config:
         for name in settings:
             if name not in known:
                 raise UnknownName("setting", name, known)
-        return dataclasses.replace(self, **{name: _convert(name, v, hints[name]) for name, v in settings.items()})
+        return dataclasses.replace(self, **{name: convert(name, v, hints[name]) for name, v in settings.items()})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -119,14 +126,14 @@ class RolloutConfig(Config):
     """Divide rewards by the running standard deviation of the discounted return."""
 
 
-def _convert(name: str, value: Any, hint: Any) -> Any:
+def convert(name: str, value: Any, hint: Any) -> Any:
     """Accepts what JSON and TOML make of a value (lists for tuples, 1 for 1.0); anything else must fit the type."""
     fits: bool
     if hint is float:
-        fits = isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+        fits = _is_number(value)
         value = float(value) if fits else value
     elif hint is int:
-        fits = isinstance(value, int | float) and not isinstance(value, bool) and float(value).is_integer()
+        fits = _is_number(value) and float(value).is_integer()
         value = int(value) if fits else value
     elif hint is bool or hint is str:
         fits = isinstance(value, hint)
@@ -134,13 +141,19 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
         fits = value in hint.__args__
     elif getattr(hint, "__origin__", None) is tuple:
         fits = isinstance(value, list | tuple)
-        value = tuple(_convert(name, item, hint.__args__[0]) for item in value) if fits else value
+        value = tuple(convert(name, item, hint.__args__[0]) for item in value) if fits else value
     else:
         raise TypeError(f"the setting {name} has the type {hint}, which no setting may have")
     if not fits:
         wanted = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
         raise InvalidSetting(f"the setting {name} must be of type {wanted}, not {value!r}")
     return value
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is an int or a float, but neither NaN, nor a bool, nor an int too large for a float."""
+    size = abs(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    return size <= sys.float_info.max or size == math.inf
 
 
 def scheduled(kind: Schedule, progress: float) -> float:

@@ -80,4 +80,5 @@ class DiscreteQ(nn.Module):
 
 def at_action(output: Tensor, action: Tensor) -> Tensor:
     """The rows of `[B, A, ...]` that belong to the actions `[B]`: `[B, ...]`."""
-    return output[torch.arange(len(action), device=action.device), action]
+    index = action.view(-1, *(1,) * (output.ndim - 1))
+    return output.gather(1, index.expand(-1, 1, *output.shape[2:])).squeeze(1)

@@ -44,6 +44,7 @@ def run(
     hooks = tuple(hooks)
     calls = [(status.clock // hook.every + 1) * hook.every for hook in hooks]
     if env is not None:
+        env.non_finite = agent.config.non_finite
         obs = env.reset(derive(agent.seed, "environment", agent.steps)) if env.obs is None else env.obs
         if (buffer.current_obs() != obs).any() or not buffer.written:  # not the buffer that it has filled so far
             buffer.begin(obs)
@@ -55,12 +56,16 @@ def run(
             interact(agent, buffer, env, status)
             batches = agent.batches(buffer)
         for batch in batches:
+            status.lap("buffer")
             status.record(agent.step(batch))
+            status.lap("update")
+        status.lap("buffer")
         clock = status.clock
         for i, hook in enumerate(hooks):
             if clock >= calls[i]:
                 calls[i] = (clock // hook.every + 1) * hook.every
                 hook(status)
+        status.lap("hooks")
     return status
 
 
@@ -68,7 +73,9 @@ def interact(agent: Agent, buffer: Buffer, env: VectorEnv, status: Status) -> No
     """One step of all environments, into the buffer."""
     assert env.obs is not None
     action = agent.explore(env.obs)
+    status.lap("acting")
     step = env.step(action)
+    status.lap("environment")
     buffer.add(action, step)
     new = int(step.valid.sum())
     agent.steps += new

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def check_shapes(prediction: Tensor, target: Tensor) -> None:
@@ -19,15 +20,13 @@ def check_shapes(prediction: Tensor, target: Tensor) -> None:
 def mse(prediction: Tensor, target: Tensor) -> Tensor:
     """(prediction - target)^2, no 1/2. `[E, B]` against `[B]`, or equal shapes."""
     check_shapes(prediction, target)
-    return (prediction - target).square()
+    return F.mse_loss(prediction, target.expand_as(prediction), reduction="none")
 
 
 def huber(prediction: Tensor, target: Tensor, threshold: float = 1.0) -> Tensor:
     """u^2 / 2 up to the threshold k, then k (|u| - k / 2) (Huber 1964; Mnih et al. 2015 clip this gradient)."""
     check_shapes(prediction, target)
-    error = (prediction - target).abs()
-    quadratic = error.clamp(max=threshold)
-    return quadratic * (error - 0.5 * quadratic)
+    return F.huber_loss(prediction, target.expand_as(prediction), reduction="none", delta=threshold)
 
 
 def expectile(difference: Tensor, expectile: float) -> Tensor:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from .config import NonFinite
 from .errors import InvalidCheckpoint
 
 ALIGNMENT = 16
@@ -39,14 +40,36 @@ class FlatParameters:
             if self.flat.grad is not None:
                 self.gradients.append(self.flat.grad[place].view(view.shape))
 
+    def descend(self, loss: Tensor, learning_rate: float, max_norm: float, non_finite: NonFinite) -> dict[str, Tensor]:
+        """One step of the optimiser down the gradient of `loss`, shortened to `max_norm` if longer (0: never).
+
+        Gives `grad_norm`, the length before. Unless `non_finite` is "stop", also `grad_non_finite_count`: 1 if NaN or
+        infinity was in the gradient; the step was then left out ("skip"), or made without those elements ("clip").
+        """
+        self.backward(loss)
+        if non_finite == "stop":
+            found = {"grad_norm": self.clip(max_norm)}
+        else:
+            assert self.flat.grad is not None and self.optimizer is not None
+            bad = (~self.flat.grad.isfinite().all()).float()
+            self.flat.grad.nan_to_num_(0.0, 0.0, 0.0)
+            if non_finite == "skip":
+                self.optimizer.found_inf = bad  # type: ignore[attr-defined]  fused optimisers do nothing where it is 1
+            found = {"grad_norm": self.clip(max_norm), "grad_non_finite_count": bad}
+        self.step(learning_rate)
+        return found
+
     def backward(self, loss: Tensor) -> None:
         """The gradient of `loss` with respect to these parameters alone, into `flat.grad`."""
         torch._foreach_copy_(self.gradients, torch.autograd.grad(loss, self.views))
 
-    def clip(self, max_norm: float) -> None:
-        """Shortens the gradient to `max_norm` if it is longer."""
+    def clip(self, max_norm: float) -> Tensor:
+        """Shortens the gradient to `max_norm` if it is longer, unless that is 0; gives its length before."""
         assert self.flat.grad is not None
-        self.flat.grad.mul_((max_norm / (self.flat.grad.norm() + 1e-6)).clamp(max=1.0))
+        norm = self.flat.grad.norm()
+        if max_norm:
+            self.flat.grad.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
+        return norm
 
     def step(self, learning_rate: float) -> None:
         """One step of the optimiser."""

@@ -33,6 +33,9 @@ class Status:
         self.finished: list[Any] = []
         """Episodes that ended since the log was last written; the hook that logs empties it."""
         self.started, self.first_tick = time.perf_counter(), self.clock
+        self.seconds: dict[str, float] = {}
+        """Where the time of this process went: acting, environment, buffer (adding and drawing), update, hooks."""
+        self._lap = self.started
         self._pending: list[Mapping[str, Tensor]] = []
         self._pools: list[tuple[int, dict[str, Tensor]]] = []
         self._since = agent.updates
@@ -71,6 +74,12 @@ class Status:
         """Ticks per second since this training began."""
         return (self.clock - self.first_tick) / max(time.perf_counter() - self.started, 1e-9)
 
+    def lap(self, phase: str) -> None:
+        """The time since the last call went into that phase."""
+        now = time.perf_counter()
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._lap
+        self._lap = now
+
     def record(self, metrics: Mapping[str, Tensor]) -> None:
         """Keeps the metrics of one update, without looking at them."""
         self._pending.append(metrics)
@@ -84,7 +93,10 @@ class Status:
         self._pending.clear()
 
     def metrics(self) -> dict[str, float]:
-        """Means of all metrics since the last call. Raises NotFinite if one is not a finite number."""
+        """Means of all metrics since the last call, sums of those called `..._count`.
+
+        Raises NotFinite if one is not a finite number.
+        """
         self._pool()
         sums: dict[str, Tensor] = {}
         counts: dict[str, int] = {}
@@ -94,13 +106,13 @@ class Status:
                 counts[name] = counts.get(name, 0) + count
         self._pools.clear()
         names = sorted(sums)
-        means = [sums[name] / counts[name] for name in names]
+        means = [sums[name] / (1 if name.endswith("_count") else counts[name]) for name in names]
         values = dict(zip(names, torch.stack(means).tolist() if means else [], strict=True))  # the one transfer
         since, self._since = self._since, self.agent.updates
-        for name, value in values.items():
-            if not abs(value) < float("inf"):
-                raise NotFinite(
-                    f"{name} became {value} between updates {since + 1} and {self.agent.updates} (environment step "
-                    f"{self.agent.steps}); try a smaller learning_rate, max_grad_norm 1, or look at the rewards' scale"
-                )
+        if broken := [name for name, value in values.items() if not abs(value) < float("inf")]:
+            raise NotFinite(
+                f"{', '.join(broken)} became {values[broken[0]]} between updates {since + 1} and {self.agent.updates} "
+                f"(environment step {self.agent.steps}); try a smaller learning_rate, max_grad_norm 1, or look at the "
+                "rewards' scale"
+            )
         return values
