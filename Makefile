@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt
 
-.PHONY: demo test test-learn check format evidence clean
+.PHONY: demo test test-learn reliability check format evidence clean
 
 demo: .venv/installed  ## train PPO on CartPole-v1 until it is solved, with a picture at the end
 	rm -rf runs/demo
@@ -15,6 +15,9 @@ test: .venv/installed-dev  ## the whole test suite, without the slow learning te
 
 test-learn: .venv/installed-dev  ## train every agent for minutes and compare with calibrated thresholds
 	$(BIN)/python -m pytest -m learn
+
+reliability: .venv/installed-dev  ## inject every fault and fuzz every reader as often as the evidence needs (about two hours)
+	nice -n 10 $(BIN)/python -m pytest tests/reliability --full --record scripts/evidence/reliability.csv
 
 check: .venv/installed-dev  ## what a commit must pass: style and types (then `make test`)
 	$(BIN)/ruff check .

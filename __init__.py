@@ -45,8 +45,14 @@ def make(
 
 
 def load(path: Any, *, device: str = "cpu") -> Agent:
-    """The agent of a checkpoint. Raises InvalidCheckpoint for a file that is truncated, foreign or newer."""
-    from .agents.core.checkpoint import load
+    """The agent of a checkpoint, or of a stable-baselines3 zip (see `agents.stable_baselines3` for what it keeps).
+
+    Raises InvalidCheckpoint for a file that is truncated, foreign or newer.
+    """
+    if str(path).endswith(".zip"):
+        from .agents.stable_baselines3 import load
+    else:
+        from .agents.core.checkpoint import load
 
     return load(path, device=device)
 

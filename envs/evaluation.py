@@ -61,6 +61,7 @@ def _run(agent: Actor, env: VectorEnv, episodes: int, seed: int, deterministic: 
         obs = step.obs
         reward_sums += step.reward
         lengths += step.valid
+        reward_sums[~step.valid], lengths[~step.valid] = 0.0, 0  # an episode that was lost does not count
         for column in np.flatnonzero(step.terminated | step.truncated):
             if len(columns[column]) < quotas[column]:
                 columns[column].append((float(reward_sums[column]), int(lengths[column])))

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import gymnasium
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from gymnasium.vector import AutoresetMode
 
-from ..agents.core.errors import InvalidSetting, MissingExtra, UnknownName
+from ..agents.core.errors import BellmarkError, InvalidSetting, MissingExtra, UnknownName
 from . import probes  # noqa: F401  registers the probe environments, in worker processes as well
 from .vector import VectorEnv
+from .worker import InfoFree
+from .workers import Workers
 
 BACKENDS = ("sync", "async", "envpool")
+MOST = {"async": 1024}
+"""Most environments that `remake` makes; with the other backends 65536."""
 
 
 def make(
@@ -24,6 +29,8 @@ def make(
     *,
     backend: str = "sync",
     autoreset: str | None = None,
+    worker_timeout: float = 60.0,
+    worker_restarts: int = 10,
     **kwargs: Any,
 ) -> VectorEnv:
     """Makes `num_envs` environments behind one interface.
@@ -31,7 +38,9 @@ def make(
     `env_id` is an id that gymnasium knows (or envpool, with that backend), a function that makes one
     gymnasium.Env, or a gymnasium vector environment, which is wrapped as it is. `backend` is `sync` (one process),
     `async` (one process for each environment) or `envpool` (threads in C++). `autoreset` is `next_step` (the default),
-    `same_step` or `disabled`; all give the same transitions. Further keywords go to the environment.
+    `same_step` or `disabled`; all give the same transitions. With `async`, a worker that crashes, or gives no answer
+    within `worker_timeout` seconds, is replaced, up to `worker_restarts` times in all. Further keywords go to the
+    environment.
 
     Raises UnknownName, MissingExtra, InvalidSetting, and UnsupportedSpace.
     """
@@ -46,10 +55,17 @@ def make(
         raise UnknownName("environment backend", backend, BACKENDS)
     if num_envs < 1:
         raise InvalidSetting(f"num_envs is {num_envs}: it must be at least 1.")
+    if not (0 < worker_timeout <= 1e6 and worker_restarts >= 0):
+        raise InvalidSetting(
+            f"worker_timeout is {worker_timeout} and worker_restarts {worker_restarts}: give up to 1e6 seconds, more "
+            "than 0, and 0 or more restarts."
+        )
+    workers = {"worker_timeout": worker_timeout, "worker_restarts": worker_restarts} if backend == "async" else {}
     if not isinstance(env_id, str):
         name = getattr(env_id, "__name__", type(env_id).__name__)
-        return VectorEnv(_make_gymnasium(env_id, num_envs, backend, autoreset, kwargs), name, backend)
+        return VectorEnv(_make_gymnasium(env_id, num_envs, backend, autoreset, kwargs, workers), name, backend)
     settings = {"env_id": env_id, "num_envs": num_envs, "backend": backend, "autoreset": autoreset, "kwargs": kwargs}
+    settings |= workers
     try:
         json.dumps(settings)
     except TypeError as error:
@@ -60,7 +76,7 @@ def make(
     vector = (
         _make_envpool(env_id, num_envs, autoreset, kwargs)
         if backend == "envpool"
-        else _make_gymnasium(env_id, num_envs, backend, autoreset, kwargs)
+        else _make_gymnasium(env_id, num_envs, backend, autoreset, kwargs, workers)
     )
     return VectorEnv(vector, env_id, backend, settings)
 
@@ -68,34 +84,50 @@ def make(
 def remake(settings: dict[str, Any], **changes: Any) -> VectorEnv:
     """Makes environments from `VectorEnv.settings`, with `changes` to the arguments of `make` (num_envs, ...).
 
-    Raises InvalidSetting for the settings of environments that were made from an object.
+    The settings may come from a file, so they import nothing: an id such as `module:Env-v0` is taken only if that
+    module is imported already. Raises InvalidSetting for it, for the settings of environments that were made from an
+    object, and for damaged ones; what the environment itself raises on bad keywords becomes an InvalidSetting as well.
     """
     if not settings:
         raise InvalidSetting("this environment was made from an object, not from an id: make it again yourself.")
-    arguments = {name: value for name, value in settings.items() if name != "kwargs"} | settings["kwargs"] | changes
-    return make(**arguments)
-
-
-class _InfoFree(SyncVectorEnv):
-    """SyncVectorEnv that does not collect `info`, which takes a tenth of a HalfCheetah step, but for `final_obs`."""
-
-    def _add_info(self, vector_infos: dict[str, Any], env_info: dict[str, Any], env_num: int) -> dict[str, Any]:
-        if "final_obs" in env_info:
-            vector_infos.setdefault("final_obs", [None] * self.num_envs)[env_num] = env_info["final_obs"]
-        return vector_infos
+    arguments = {name: value for name, value in settings.items() if name != "kwargs"} | changes
+    kwargs, form = settings.get("kwargs"), {"env_id": str, "num_envs": int, "backend": str, "autoreset": str | None}
+    form |= dict.fromkeys(("worker_timeout", "worker_restarts"), int | float)
+    if (
+        not isinstance(kwargs, dict)
+        or not {"env_id", "num_envs"} <= arguments.keys() <= form.keys()
+        or (kwargs.keys() & (form.keys() | {"id", "disable_env_checker"}))
+        or not all(isinstance(value, form[name]) and not isinstance(value, bool) for name, value in arguments.items())
+        or not arguments["num_envs"] <= MOST.get(arguments.get("backend", ""), 65536)
+    ):
+        raise InvalidSetting(f"these settings of an environment are damaged: {settings}")
+    module = arguments["env_id"].rpartition(":")[0]
+    if module and module not in sys.modules:
+        raise InvalidSetting(f"'{arguments['env_id']}' imports a module, which a file may not: name it with --env.")
+    try:
+        return make(**arguments, **kwargs)
+    except BellmarkError:
+        raise
+    except Exception as error:
+        raise InvalidSetting(f"'{arguments['env_id']}' cannot be made with {kwargs}: {error}") from error
 
 
 def _make_gymnasium(
-    env_id: str | Callable[..., gymnasium.Env], num_envs: int, backend: str, autoreset: str | None, kwargs: dict
+    env_id: str | Callable[..., gymnasium.Env],
+    num_envs: int,
+    backend: str,
+    autoreset: str | None,
+    kwargs: dict[str, Any],
+    workers: dict[str, Any],
 ) -> gymnasium.vector.VectorEnv:
     modes = {mode.name.lower(): mode for mode in AutoresetMode}
     if autoreset is not None and autoreset not in modes:
         raise UnknownName("autoreset mode", autoreset, modes)
     mode = modes[autoreset or "next_step"]
-    makers = [functools.partial(_make_one, env_id, kwargs)] * num_envs
+    maker = functools.partial(_make_one, env_id, kwargs)
     if backend == "async":
-        return AsyncVectorEnv(makers, copy=False, autoreset_mode=mode)
-    return _InfoFree(makers, copy=False, autoreset_mode=mode)
+        return Workers(maker, num_envs, mode, **workers)
+    return InfoFree([maker] * num_envs, copy=False, autoreset_mode=mode)
 
 
 def _make_one(env_id: str | Callable[..., gymnasium.Env], kwargs: dict[str, Any]) -> gymnasium.Env:

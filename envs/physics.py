@@ -47,6 +47,8 @@ def put_back(env: Any, saved: dict[str, np.ndarray]) -> None:
             f"the state of the simulation has {saved['state'].size} + {saved['derived'].size} numbers, and MuJoCo "
             f"{mujoco.__version__} has {sizes[0]} + {sizes[1]} for this model: use the version that wrote it."
         )
+    if not np.isfinite(saved["state"]).all():
+        raise InvalidCheckpoint("the state of the simulation holds NaN or infinity: take an older checkpoint.")
     mujoco.mj_setState(env.model, env.data, saved["state"], kind)
     mujoco.mj_forward(env.model, env.data)  # for the contacts and constraints; moves what is put right below
     start = 0

@@ -40,7 +40,16 @@ class Pool(gymnasium.vector.VectorEnv):
         self._action_dtype = self.single_action_space.dtype
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
-        """Starts new episodes; environment i draws from stream `seed + i`."""
+        """Starts new episodes, with `options["reset_mask"]` [N] bool in those columns only (the others give zeros).
+
+        Environment i draws from stream `seed + i`.
+        """
+        if options is not None:
+            columns = np.flatnonzero(options["reset_mask"])
+            some, info = self._pool.reset(columns)
+            obs = np.zeros((self.num_envs, *some.shape[1:]), some.dtype)
+            obs[columns] = some
+            return obs, info
         if seed is not None or self._pool is None:
             first = 0 if seed is None else seed
             self.close_extras()

@@ -6,12 +6,15 @@ from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from ..agents.core.batch import Step
-from ..agents.core.errors import InvalidCheckpoint, NotFinite
+from ..agents.core.errors import InvalidSetting
 from ..agents.core.spec import Spec
 from . import snapshot
+from .guards import Guard
+from .pool import Pool
+from .workers import LOST, Workers
 
 
 class Episode(NamedTuple):
@@ -46,11 +49,38 @@ class VectorEnv:
         """Number of times that `step` was called."""
         self.obs: np.ndarray | None = None
         """The observations `[N, *obs_shape]` to act on; None before the first `reset`."""
+        self.lost_episodes = 0
+        """Episodes that a crashed or hung worker took with it."""
         self._done = np.zeros(self.num_envs, bool)
         self._reward_sums = np.zeros(self.num_envs)
         self._began = np.zeros(self.num_envs, np.int64)
         self._episodes: list[Episode] = []
-        self._check_obs = self.spec.obs_dtype == "float32" and not self.spec.obs_choices
+        self._guard = Guard(env_id, self.spec.obs_dtype == "float32" and not self.spec.obs_choices)
+
+    @property
+    def non_finite(self) -> str:
+        """What happens to NaN and infinity in observations, rewards and continuous actions.
+
+        `stop`: NotFinite is raised, for an action before the environment sees it. `clip`: NaN becomes 0, an infinite
+        action +-1, anything else +-`guards.LIMIT`. `skip`: the step is no transition (`valid` False) and its column
+        begins a new episode; the old one does not count. Actions are mended in place.
+        """
+        return self._guard.mode
+
+    @non_finite.setter
+    def non_finite(self, value: str) -> None:
+        """Raises InvalidSetting for `skip` where single environments cannot be reset."""
+        if value == "skip" and not isinstance(self.env.unwrapped, (SyncVectorEnv, Workers, Pool)):
+            raise InvalidSetting(
+                f"non_finite='skip' needs environments that can be reset one by one, and {type(self.env).__name__} "
+                "cannot: use 'stop' or 'clip', or let bellmark make the environments."
+            )
+        self._guard.mode = value
+
+    @property
+    def non_finite_count(self) -> int:
+        """Times that a column's observation, reward or action was not finite, and was skipped or clipped."""
+        return self._guard.count
 
     def reset(self, seed: int) -> np.ndarray:
         """Starts new episodes everywhere and gives the first observations `[N, *obs_shape]`.
@@ -63,17 +93,17 @@ class VectorEnv:
         self._done[:] = False
         self._reward_sums[:] = 0.0
         self._began[:] = self.steps
-        obs = self.spec.encode_obs(raw_obs)
-        self._require_finite(obs, self._reward_sums, None)
-        self.obs = obs
-        return obs
+        self.obs = self._guard.first_obs(self.spec.encode_obs(raw_obs), self.steps)
+        return self.obs
 
     def step(self, action: np.ndarray) -> Step:
         """Acts once in every environment, `action` as `[N, actions]` in [-1, 1] or int `[N]` from 0.
 
-        Where a column is about to be reset (`valid` will be False), its action is ignored. No array of the result is
-        written to again. Raises NotFinite if an observation or a reward is NaN or infinite.
+        Where `valid` is False in the result there is no transition: the column was reset, its action ignored; or its
+        worker failed, or `non_finite` says `skip`. No array of the result is written to again. Raises NotFinite as
+        `non_finite` says, and EnvironmentFailed.
         """
+        dropped = None if self.spec.discrete else self._guard.action(action, self.steps + 1)
         raw_obs, raw_reward, raw_terminated, raw_truncated, info = self.env.step(self.spec.decode_action(action))
         next_obs = obs = self.spec.encode_obs(raw_obs)
         reward = np.array(raw_reward, np.float32)
@@ -81,18 +111,25 @@ class VectorEnv:
         truncated = np.array(raw_truncated, bool)
         valid, restarted = ~self._done, None
         self.steps += 1
-        self._reward_sums += raw_reward
         done = terminated | truncated
+        if self.autoreset is AutoresetMode.SAME_STEP and np.count_nonzero(done):
+            next_obs = self._final_obs(done, obs, info)
+        found = self._guard.transition(reward, next_obs, obs, self.steps)
+        self._reward_sums += raw_reward if found is None else reward
+        if found is not None or dropped is not None or LOST in info:
+            gone = self._drop([found, dropped], info.get(LOST), valid, obs)
+            next_obs[gone] = obs[gone]
+            for values in (reward, terminated, truncated, valid, done):
+                values[gone] = 0
         if np.count_nonzero(done):  # six times as fast as done.any()
             truncated &= ~terminated
             self._record(done)
+            if self.autoreset is AutoresetMode.DISABLED:
+                obs = self._restart(done, obs.copy())
             if self.autoreset is not AutoresetMode.NEXT_STEP:
-                next_obs, obs, restarted = *self._restart(done, obs, info), done
+                restarted = done
         if self.autoreset is AutoresetMode.NEXT_STEP:
             self._done = done
-        self._require_finite(next_obs, reward, action)
-        if restarted is not None:
-            self._require_finite(obs, reward, None)
         self.obs = obs
         return Step(next_obs, reward, terminated, truncated, valid, obs, restarted)
 
@@ -102,34 +139,47 @@ class VectorEnv:
         return episodes
 
     def state(self) -> dict[str, Any] | None:
-        """Everything that decides the future, in the middle of an episode; None if this environment cannot give it.
+        """Everything that decides the future, in the middle of an episode; None if there is an `obstacle`.
 
         Nested dicts with string keys, lists, plain values, and numpy arrays of numbers.
         """
-        environments = snapshot.take(self.env)
-        if environments is None:
+        try:
+            environments = self._take()
+        except snapshot.Obstacle:
             return None
         return {
             "environments": environments,
             "steps": self.steps,
+            "lost_episodes": self.lost_episodes,
+            "non_finite_count": self.non_finite_count,
             "done": self._done.copy(),
             "reward_sums": self._reward_sums.copy(),
             "began": self._began.copy(),
             "episodes": [list(episode) for episode in self._episodes],
         }
 
+    def obstacle(self) -> str:
+        """Why `state()` is None, in words; "" if it is not."""
+        try:
+            self._take()
+        except snapshot.Obstacle as obstacle:
+            return f"{obstacle} ('{self.env_id}')"
+        return ""
+
+    def _take(self) -> dict[str, Any]:
+        return self.env.take() if isinstance(self.env, Workers) else snapshot.take(self.env)
+
     def load_state(self, state: dict[str, Any]) -> np.ndarray:
         """Goes on from `state()` of an environment that was made with the same settings, bit for bit.
 
         Gives the observations to act on next. Raises InvalidCheckpoint if the state is of another environment.
         """
-        if len(state["done"]) != self.num_envs:
-            raise InvalidCheckpoint(
-                f"the state is of {len(state['done'])} environments, and '{self.env_id}' has {self.num_envs} here: "
-                "make it with the same num_envs."
-            )
-        raw_obs = snapshot.put_back(self.env, state["environments"])
+        state = snapshot.checked(state, self.num_envs, self.env_id)
+        saved = state["environments"]
+        raw_obs = self.env.put_back(saved) if isinstance(self.env, Workers) else snapshot.put_back(self.env, saved)
         self.steps = int(state["steps"])
+        self.lost_episodes = int(state["lost_episodes"])
+        self._guard.count = int(state["non_finite_count"])
         self._done = np.array(state["done"], bool)
         self._reward_sums = np.array(state["reward_sums"], np.float64)
         self._began = np.array(state["began"], np.int64)
@@ -155,33 +205,36 @@ class VectorEnv:
         self._reward_sums[done] = 0.0
         self._began[done] = self.steps + (self.autoreset is AutoresetMode.NEXT_STEP)
 
-    def _restart(self, done: np.ndarray, obs: np.ndarray, info: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-        """The final observations of the columns that are done, and the first ones of their new episodes."""
-        if self.autoreset is AutoresetMode.DISABLED:
-            first_obs, _ = self.env.reset(options={"reset_mask": done.copy()})
-            return obs, self.spec.encode_obs(first_obs)
+    def _final_obs(self, done: np.ndarray, obs: np.ndarray, info: dict[str, Any]) -> np.ndarray:
+        """`obs`, with the final observations of the columns that are done in place of the first of the next episode."""
         final_obs = obs.copy()
         final_obs[done] = self.spec.encode_obs(np.stack([info["final_obs"][column] for column in np.flatnonzero(done)]))
-        return final_obs, obs
+        return final_obs
 
-    def _require_finite(self, obs: np.ndarray, reward: np.ndarray, action: np.ndarray | None) -> None:
-        for what, values in (("reward", reward), ("observation", obs)):
-            if what == "observation" and not self._check_obs:
-                continue
-            finite = np.isfinite(values)
-            if np.count_nonzero(finite) < finite.size:
-                self._refuse(values, finite, what, action)
+    def _restart(self, columns: np.ndarray, obs: np.ndarray) -> np.ndarray:
+        """Begins new episodes in `columns` [N]. Gives `obs`, into which their first observations were written."""
+        first = self.spec.encode_obs(self.env.reset(options={"reset_mask": columns.copy()})[0])
+        first[~columns] = 0
+        obs[columns] = self._guard.first_obs(first, self.steps)[columns]
+        return obs
 
-    def _refuse(self, values: np.ndarray, finite: np.ndarray, what: str, action: np.ndarray | None) -> None:
-        column = int(np.flatnonzero(~finite.reshape(self.num_envs, -1).all(axis=1))[0])
-        if action is not None and not np.isfinite(action[column]).all():
-            remedy = f"the agent's action was {action[column]} already: lower its learning rate, or clip its gradients."
-        else:
-            remedy = "the action was finite, so the environment is at fault."
-        raise NotFinite(
-            f"the {what} of environment {column} of '{self.env_id}' at step {self.steps} is not finite "
-            f"({values[column]}); {remedy}"
-        )
+    def _drop(
+        self, dropped: list[np.ndarray | None], lost: np.ndarray | None, valid: np.ndarray, obs: np.ndarray
+    ) -> np.ndarray:
+        """Forgets the episodes of columns that were dropped or lost; gives these [N]. New ones begin, in `obs`."""
+        gone = np.zeros(self.num_envs, bool)
+        for columns in dropped:
+            gone |= False if columns is None else columns
+        if gone.any():
+            self._restart(gone, obs)
+        if lost is not None:
+            self.lost_episodes += int((lost & valid).sum())
+            gone |= lost
+        self._reward_sums[gone] = 0.0
+        self._began[gone] = self.steps
+        if not (valid & ~gone).any():
+            self._guard.in_vain(self.steps)
+        return gone
 
 
 def autoreset_mode(env: gymnasium.vector.VectorEnv) -> AutoresetMode:

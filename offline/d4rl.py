@@ -7,24 +7,20 @@ Needed: `observations` [M, ...], `actions` [M, A], `rewards` [M], `terminals` [M
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..agents.core.errors import InvalidData
+from . import hdf5
 from .recording import Recording, require_finite
-
-if TYPE_CHECKING:
-    import h5py
 
 NEEDED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("timeouts", "next_observations")
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
 TOLERANCE = 1e-5
 """Two observations this near, absolutely or relatively, are the same one after rounding to float32."""
+CHOICES = 1_000_000
+"""More than an agent can choose among."""
 
 
 def read(path: str | os.PathLike[str], max_episode_steps: int = 0) -> Recording:
@@ -32,10 +28,8 @@ def read(path: str | os.PathLike[str], max_episode_steps: int = 0) -> Recording:
 
     Raises InvalidData if the file is truncated, foreign, incomplete, inconsistent or not finite.
     """
-    with _opened(path) as file:
-        columns = _columns(file, path)
-        raw = {key: _load(column) for key, column in columns.items()}
-        metadata = _metadata(file)
+    contents = hdf5.read(path, (*NEEDED, *OPTIONAL))
+    raw = _columns(contents, path)
     require_finite(str(path), raw)
     obs, next_obs, action = raw["observations"], raw.get("next_observations"), raw["actions"]
     flags = {key: raw[key].reshape(-1).astype(bool) for key in ("terminals", "timeouts") if key in raw}
@@ -46,6 +40,8 @@ def read(path: str | os.PathLike[str], max_episode_steps: int = 0) -> Recording:
             "row; state the horizon (max_episode_steps=...)"
         )
     choices = np.issubdtype(action.dtype, np.integer) and action.size == len(action)
+    if choices and action.max() >= CHOICES:
+        raise InvalidData(f"{path} has the action {action.max()}: record what is no choice as fractions in [-1, 1]")
     return Recording(
         obs=obs,
         action=action.reshape(-1).astype(np.int64) if choices else action.reshape(len(action), -1),
@@ -53,15 +49,14 @@ def read(path: str | os.PathLike[str], max_episode_steps: int = 0) -> Recording:
         terminated=flags["terminals"],
         truncated=truncated,
         next_obs=next_obs,
-        metadata=metadata,
+        metadata=contents.metadata,
         boundaries=how,
     )
 
 
 def check(path: str | os.PathLike[str]) -> None:
     """Raises InvalidData unless the file opens and its columns are there with equal lengths. Loads none of them."""
-    with _opened(path) as file:
-        _columns(file, path)
+    _columns(hdf5.read(path, (*NEEDED, *OPTIONAL), load=False), path)
 
 
 def boundaries(
@@ -113,42 +108,18 @@ def _differ(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return differ
 
 
-@contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
-    """The open file; every failure to open or read it becomes InvalidData."""
-    import h5py
-
-    try:
-        with Path(path).open("rb") as start:
-            head = start.read(len(SIGNATURE))
-        if head != SIGNATURE and not h5py.is_hdf5(path):
-            raise InvalidData(f"{path} is not an HDF5 file: give a file of D4RL's schema, or a D4RL id")
-        with h5py.File(path, "r") as file:
-            yield file
-    except OSError as error:
-        if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
-            raise InvalidData(f"{path} cannot be read: {error.strerror}") from error
-        raise InvalidData(
-            f"{path} is truncated or damaged ({error}): remove it and download or copy it again"
-        ) from error
-
-
-def _columns(file: h5py.File, path: Any) -> dict[str, h5py.Dataset]:
-    """The columns of transitions, checked for presence, kind, shape and length, not loaded."""
-    import h5py
-
-    missing = [key for key in NEEDED if not isinstance(file.get(key), h5py.Dataset)]
+def _columns(contents: hdf5.Contents, path: Any) -> dict[str, np.ndarray]:
+    """The columns of transitions, checked for presence, kind, shape and length."""
+    columns = contents.columns
+    missing = [key for key in NEEDED if key not in columns]
     if missing:
         raise InvalidData(
             f"{path} lacks {_quoted(missing)}: D4RL's schema needs arrays {_quoted(NEEDED)}, and the file has "
-            f"{_quoted(sorted(file)) or 'nothing'}; rename or add what is missing"
+            f"{_quoted(sorted(contents.names)) or 'nothing'}; rename or add what is missing"
         )
-    columns = {key: file[key] for key in (*NEEDED, *OPTIONAL) if isinstance(file.get(key), h5py.Dataset)}
     for key, column in columns.items():
-        if column.dtype.kind not in "fiub" or column.ndim == 0:
-            raise InvalidData(
-                f"{path}: '{key}' must be an array of numbers [transitions, ...], not {column.dtype} {column.shape}"
-            )
+        if 0 in column.shape[1:]:
+            raise InvalidData(f"{path}: '{key}' has the shape {column.shape}, so no values: record it again")
         if key in ("rewards", "terminals", "timeouts") and column.size != len(column):
             raise InvalidData(f"{path}: '{key}' must have one value per transition, not the shape {column.shape}")
     lengths = {key: len(column) for key, column in columns.items()}
@@ -164,29 +135,6 @@ def _columns(file: h5py.File, path: Any) -> dict[str, h5py.Dataset]:
             f"{columns['observations'].shape}: they must be the same"
         )
     return columns
-
-
-def _load(column: h5py.Dataset) -> np.ndarray:
-    """The column, as float32 if it has fractions, else (images, choices, flags) as it is."""
-    return column.astype(np.float32)[()] if column.dtype.kind == "f" and column.dtype != np.float32 else column[()]
-
-
-def _metadata(file: h5py.File) -> dict[str, str | int | float]:
-    """The single values under `metadata/`: texts and numbers, not the weights of policies that some files carry."""
-    found: dict[str, str | int | float] = {}
-
-    def visit(name: str, item: Any) -> None:
-        if getattr(item, "size", 0) != 1:
-            return
-        value = np.asarray(item[()]).reshape(-1)[0]
-        if isinstance(value, bytes | str):
-            found[name] = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-        elif isinstance(value, np.number | np.bool_):
-            found[name] = value.item()
-
-    if hasattr(file.get("metadata"), "visititems"):
-        file["metadata"].visititems(visit)
-    return found
 
 
 def _quoted(names: Any) -> str:

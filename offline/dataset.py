@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,21 +162,27 @@ def dataset(name_or_path: str | os.PathLike[str], *, device: str = "cpu", **opti
     env_id = _environment(recording, chosen, reference)
     spec, env_id = make_spec(recording, env_id, required=chosen.env_id is not None)
     obs, action, next_obs = to_agent_units(recording, spec, str(path), env_id, clip=chosen.clip_actions)
-    reward = recording.reward * np.float32(factor * chosen.reward_scale) + np.float32(chosen.reward_shift)
+    with np.errstate(over="ignore", invalid="ignore"):
+        reward = recording.reward * np.float32(factor * chosen.reward_scale) + np.float32(chosen.reward_shift)
+    if not np.isfinite(reward).all():
+        raise InvalidSetting(f"the rewards of {path} are beyond all bounds after {chosen}: lower the scale")
+    buffer = Buffer.from_transitions(
+        spec,
+        obs=obs,
+        action=action,
+        reward=reward,
+        terminated=recording.terminated,
+        truncated=recording.truncated,
+        next_obs=next_obs,
+        device=device,
+    )
+    if not buffer.transitions:
+        raise InvalidData(f"{path} holds no transition whose successor is known: record more, or 'next_observations'")
     return Dataset(
         id=name,
         path=path,
         sha256=sha256,
-        buffer=Buffer.from_transitions(
-            spec,
-            obs=obs,
-            action=action,
-            reward=reward,
-            terminated=recording.terminated,
-            truncated=recording.truncated,
-            next_obs=next_obs,
-            device=device,
-        ),
+        buffer=buffer,
         spec=spec,
         env_id=env_id,
         reference=reference,
@@ -214,11 +222,21 @@ def _locate(name_or_path: str | os.PathLike[str], chosen: Options) -> tuple[str,
 
 
 def _environment(recording: Recording, chosen: Options, reference: Reference | None) -> str:
-    """What the user chose, or the file names (first word of `metadata/environment`), or D4RL's counterpart."""
+    """What the user chose, or the file names (first word of `metadata/environment`), or D4RL's counterpart.
+
+    None, with a warning, if gymnasium would import a module to find the one in the file: a file runs no code.
+    """
     if chosen.env_id is not None:
         return chosen.env_id
     stated = str(recording.metadata.get("environment", "")).replace(",", " ").split()
-    return stated[0] if stated else reference.env_id if reference else ""
+    if not stated:
+        return reference.env_id if reference else ""
+    module, colon, _ = stated[0].rpartition(":")
+    if colon and module not in sys.modules:
+        allow = f"give env_id={stated[0]!r} to allow that"
+        warnings.warn(f"no evaluation on these data: {stated[0]} imports '{module}', {allow}", stacklevel=3)
+        return ""
+    return stated[0]
 
 
 def _return_factor(returns: np.ndarray, path: Path) -> float:

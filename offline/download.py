@@ -103,15 +103,18 @@ def sidecar(path: Path) -> Path:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content in hexadecimal, without loading it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """SHA-256 of a file's content in hexadecimal, without loading it. Raises InvalidData if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InvalidData(f"{path} cannot be read: {error.strerror}") from error
 
 
 def verify(path: Path, sha256: str) -> None:
     """Raises InvalidData if a checksum lies beside `path` and is not `sha256`: the file has changed since."""
     try:
-        words = sidecar(path).read_text().split()
+        words = sidecar(path).read_text(errors="replace").split()
     except FileNotFoundError:
         return
     if not words or words[0].lower() != sha256:

@@ -28,7 +28,7 @@ def make_spec(recording: Recording, env_id: str, required: bool = False) -> tupl
             with warnings.catch_warnings():  # gymnasium calls -v4 out of date; for D4RL's data it is the right version
                 warnings.simplefilter("ignore")
                 environment = gymnasium.make(env_id)
-        except (gymnasium.error.Error, ImportError) as error:
+        except Exception as error:  # an environment's own code may raise anything
             if required:
                 raise InvalidSetting(f"the evaluation environment {env_id} cannot be made: {error}") from error
             warnings.warn(f"no evaluation on these data: {env_id} cannot be made ({error})", stacklevel=3)
@@ -70,8 +70,21 @@ def to_agent_units(
             f"{source} has actions of {kind}, {where} has {wanted}: "
             "give the environment that the data are from (env_id=...), or none (env_id='')"
         )
-    next_obs = None if recording.next_obs is None else spec.encode_obs(recording.next_obs)
-    return spec.encode_obs(recording.obs), _encode_actions(recording.action, spec, source, where, clip), next_obs
+    action = _encode_actions(recording.action, spec, source, where, clip)
+    next_obs = None if recording.next_obs is None else _encode_obs(recording.next_obs, spec, source, where)
+    return _encode_obs(recording.obs, spec, source, where), action, next_obs
+
+
+def _encode_obs(raw: np.ndarray, spec: Spec, source: str, where: str) -> np.ndarray:
+    if spec.obs_choices:
+        sound = np.equal(raw, raw.round()) & (raw >= spec.obs_start) & (raw < spec.obs_start + spec.obs_choices)
+        if not sound.all():
+            raise InvalidData(f"{source} has observations that are none of the {spec.obs_choices} states of {where}")
+        raw = raw.astype(np.int64)
+    image = (*spec.obs_shape[1:], spec.obs_shape[0]) if spec.channels_last else spec.obs_shape
+    if spec.is_image and (raw.shape[1:] != image or raw.dtype != np.uint8):
+        raise InvalidData(f"{source} has observations {raw.dtype} {raw.shape[1:]}, {where} has images uint8 {image}")
+    return spec.encode_obs(raw)
 
 
 def _encode_actions(raw: np.ndarray, spec: Spec, source: str, where: str, clip: bool) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -28,3 +29,15 @@ class Disk:
             return False
         self.failed.pop(path, None)
         return True
+
+
+def append(path: Path, content: bytes) -> None:
+    """Adds `content` to the end of a file, or raises OSError and leaves the file as it was."""
+    with path.open("ab", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            while content:
+                content = content[file.write(content) :]
+        except OSError:
+            file.truncate(size)
+            raise

@@ -55,9 +55,11 @@ def evaluate(arguments: Arguments) -> dict[str, Any]:
     from ..agents.core.seeding import derive
     from ..envs import evaluate as run_episodes
     from ..envs import make, remake
-    from .training import EVALUATION_ENVS
+    from .manifest import EVALUATION_ENVS
+    from .training import require_device
 
     torch.set_num_threads(1)
+    require_device(arguments.device)
     path, run = locate(arguments)
     saved, tensors = checkpoint.read(path)
     agent = checkpoint.restore(saved, tensors, device=arguments.device)
@@ -82,8 +84,8 @@ def evaluate(arguments: Arguments) -> dict[str, Any]:
     result |= {"deterministic": not arguments.stochastic, "versions": checkpoint.versions()}
     result |= summary("return", found.returns) | {"mean_length": float(found.lengths.mean())}
     result |= {"returns": found.returns.tolist(), "lengths": found.lengths.tolist()}
-    data = (run.manifest()["data"] if run else None) or {}
-    if data.get("reference") and env.env_id == data["env_id"]:
+    data = run.manifest()["data"] if run else None
+    if data and data.get("reference") and env.env_id == data["env_id"]:
         low, high = data["reference"]["ref_min"], data["reference"]["ref_max"]
         result |= summary("score", 100.0 * (found.returns - low) / (high - low)) | {"score_protocol": data["protocol"]}
     return result

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..agents.core.errors import InvalidData
 from . import arguments
 from . import training as shared
 
@@ -46,11 +47,25 @@ def main(argv: list[str]) -> int:
     return fit(agent, options, data, config, argv)
 
 
-def fit(name: str, options: Options, data_options: Any, config: Config, argv: list[str]) -> int:
-    """Starts a run. Raises RunExists before anything is made, and leaves no folder if something cannot be made."""
+def fit(
+    name: str,
+    options: Options,
+    data_options: Any,
+    config: Config,
+    argv: list[str],
+    *,
+    stop: int | None = None,
+    sha256: str = "",
+) -> int:
+    """Starts a run, up to the clock `stop` if that is given.
+
+    Raises RunExists before anything is made, and leaves no folder if something cannot be made. Raises InvalidData if
+    the data file has another hash than `sha256`, if that is given.
+    """
     import torch
 
     from .. import make
+    from .manifest import describe
     from .run_folder import RunFolder
 
     torch.set_num_threads(options.threads)
@@ -58,17 +73,24 @@ def fit(name: str, options: Options, data_options: Any, config: Config, argv: li
     options = dataclasses.replace(options, run=options.run or shared.default_folder(task, name, options.seed))
     folder = RunFolder(options.run)
     folder.refuse_existing()
-    data = load(options, dataclasses.asdict(data_options))
+    data = load(options, dataclasses.asdict(data_options), sha256)
     agent = make(name, data, seed=options.seed, num_envs=options.num_envs, device=options.device, **config.to_dict())
     _ = agent.replay_config  # refuses an agent that cannot learn from data, before there is a folder
-    folder.create(shared.manifest("fit", agent, options, argv, data))
-    return run(shared.Training(folder, agent, options, scores=scores(data)), options, data)
+    with folder.create(describe("fit", agent, options, argv, data)):
+        return run(shared.Training(folder, agent, options, scores=scores(data), stop=stop), options, data)
 
 
-def load(options: Options, data_options: dict[str, Any]) -> Dataset:
+def load(options: Options, data_options: dict[str, Any], sha256: str = "") -> Dataset:
+    """The data. Raises InvalidData if `sha256` is given and is not that of the file."""
     from .. import dataset
 
-    return dataset(options.data, device=options.device, **data_options)
+    data = dataset(options.data, device=options.device, **data_options)
+    if sha256 not in ("", data.sha256):
+        raise InvalidData(
+            f"{data.path} is not the file that the run began with (sha256 {data.sha256[:12]}, then {sha256[:12]}): "
+            "put the old one back, or start a new run"
+        )
+    return data
 
 
 def scores(data: Dataset) -> Any:

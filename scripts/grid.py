@@ -126,6 +126,7 @@ def run(job: Job) -> bool:
     if words[0] != "resume":
         words += ["--run", str(folder)]
         if folder.manifest_file.exists():  # a run that did not come to its first checkpoint
+            folder.lock.refuse()
             shutil.rmtree(folder.path)
     folder.path.parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

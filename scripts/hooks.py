@@ -17,6 +17,7 @@ from ..agents.core.seeding import derive
 from ..envs import evaluate
 from .disk import Disk
 from .log import Log
+from .manifest import machine, resume_kind
 from .run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -68,18 +69,40 @@ class Evaluate:
 
 
 class Save:
-    """Writes everything that the run needs to go on exactly."""
+    """Writes everything that the run needs to go on exactly; the checkpoint before stays as well."""
 
-    def __init__(self, every: int, folder: RunFolder, phase: str, log: Log, disk: Disk):
+    def __init__(self, every: int, folder: RunFolder, phase: str, log: Log, disk: Disk, saved: int | None):
+        """`saved` is the clock of the last.bell that is there, if it is good."""
         self.every = every
-        self.folder, self.phase, self.log, self.disk = folder, phase, log, disk
+        self.folder, self.phase, self.log, self.disk, self.saved = folder, phase, log, disk, saved
+        self._noted = False
 
     def __call__(self, status: Status) -> None:
-        online = status.env is not None
-        extra: dict[str, Any] = {"phase": self.phase, "clock": self.log.offset + status.clock}
-        extra |= {"elapsed": self.log.elapsed, "carried": status.state()}
-        write = partial(checkpoint.save, self.folder.last, status.agent, buffer=online, env=online, extra=extra)
-        self.disk.attempt(self.folder.last, write)
+        if status.clock < status.until:  # the end is saved after its last row and evaluation
+            self.save(status)
+
+    def save(self, status: Status) -> None:
+        agent, online, clock = status.agent, status.env is not None, self.log.offset + status.clock
+        extra: dict[str, Any] = {"phase": self.phase, "clock": clock, "until": status.until}
+        extra |= {"elapsed": self.log.elapsed, "carried": status.state(), "machine": machine(agent.device)}
+        write = partial(checkpoint.save, self.folder.last, agent, buffer=online, env=online, extra=extra)
+        keep = self.saved not in (None, clock)
+        if self.disk.attempt(self.folder.last, lambda: self.folder.save(write, keep=keep)):
+            self.saved = clock
+        if online and not self._noted and (kind := resume_kind(agent)) != "exact":
+            print(f"note: a resumed run will not be exact here: {kind}", flush=True)
+        self._noted = True
+
+
+class Stop:
+    """Ends the training when its clock is at a certain value."""
+
+    def __init__(self, clock: int):
+        self.every = 1
+        self.clock = clock
+
+    def __call__(self, status: Status) -> None:
+        status.stop = status.stop or status.clock >= self.clock
 
 
 class Interrupt:

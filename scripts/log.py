@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import os
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .disk import Disk
+from .disk import Disk, append
 from .run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -16,27 +18,40 @@ if TYPE_CHECKING:
 
 
 class Events:
-    """TensorBoard's file in a run folder; tensorboard is imported with the first number."""
+    """TensorBoard's file in a run folder, one record per log row or evaluation; imported with the first number."""
 
     def __init__(self, folder: RunFolder, disk: Disk, purge_from: int | None = None):
-        self.folder, self.disk, self.purge_from = folder, disk, purge_from
-        self._writer: Any = None
+        """TensorBoard is told to forget what older files say from the clock `purge_from` on."""
+        self.disk, self.path = disk, folder.path / f"events.out.tfevents.{time.time_ns()}.{os.getpid()}"
+        self._purge_from = purge_from
+        self._pending = b""
+        """What the disk has refused so far."""
 
     def add(self, values: Mapping[str, float], clock: int) -> None:
-        self.disk.attempt(self.folder.path / "TensorBoard events", lambda: self._add(values, clock))
+        self.disk.attempt(self.path.with_name("TensorBoard events"), lambda: self._add(values, clock))
 
     def _add(self, values: Mapping[str, float], clock: int) -> None:
-        if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.compat.proto.summary_pb2 import Summary
 
-            self._writer = SummaryWriter(str(self.folder), purge_step=self.purge_from)
-        for tag, value in values.items():
-            self._writer.add_scalar(tag, value, clock)
-        self._writer.flush()
+        if not (self._pending or self.path.exists()):
+            self._pending = record(Event(file_version="brain.Event:2"))
+            if self._purge_from is not None:
+                start = SessionLog(status=SessionLog.START)
+                self._pending += record(Event(step=self._purge_from, session_log=start))
+        numbers = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+        self._pending += record(Event(step=clock, summary=Summary(value=numbers)))
+        append(self.path, self._pending)
+        self._pending = b""
 
-    def close(self) -> None:
-        if self._writer is not None:
-            self.disk.attempt(self.folder.path / "TensorBoard events", self._writer.close)
+
+def record(event: Any) -> bytes:
+    """An event as TensorBoard's files hold it: length, checksum, content, checksum."""
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    event.wall_time, content = time.time(), io.BytesIO()
+    RecordWriter(content).write(event.SerializeToString())
+    return content.getvalue()
 
 
 class Log:
@@ -60,6 +75,9 @@ class Log:
         if status.episodes:
             returns, lengths = zip(*status.episodes, strict=True)
             values |= {"rollout/ep_rew_mean": float(np.mean(returns)), "rollout/ep_len_mean": float(np.mean(lengths))}
+        for column, name in (("lost_episodes", "lost_episodes"), ("non_finite", "non_finite_count")):
+            if status.env is not None and (count := getattr(status.env, name)):
+                values[f"rollout/{column}"] = count
         values |= {"time/fps": status.rate, "time/time_elapsed": self.elapsed}
         counters = {"clock": clock, "steps": agent.steps, "updates": agent.updates, "episodes": len(status.finished)}
         status.finished.clear()

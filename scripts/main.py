@@ -15,6 +15,7 @@ COMMANDS = {
     "fit": ("fit AGENT", "train an agent on recorded data, and then online if you like"),
     "evaluate": ("evaluate RUN", "run whole episodes with a trained agent and state its score"),
     "resume": ("resume RUN", "go on with a run that was interrupted"),
+    "rerun": ("rerun RUN", "repeat a run from its manifest and compare every number"),
     "agents": ("agents", "list all agents"),
 }
 TRACEBACK = "BELLMARK_TRACEBACK"
@@ -47,6 +48,11 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return USAGE_ERROR if isinstance(error, UsageError) else FAILED
+    except OSError as error:
+        if traceback or not error.filename:
+            raise
+        print(f"error: cannot use {error.filename}: {error.strerror}", file=sys.stderr)
+        return FAILED
 
 
 def command(argv: list[str]) -> Callable[[list[str]], int]:

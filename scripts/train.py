@@ -42,22 +42,29 @@ def main(argv: list[str]) -> int:
     return train(agent, options, config, argv)
 
 
-def train(name: str, options: Options, config: Config, argv: list[str]) -> int:
-    """Starts a run. Raises RunExists before anything is made, and leaves no folder if something cannot be made."""
+def train(
+    name: str, options: Options, config: Config, argv: list[str], *, stop: int | None = None, env_settings: Any = None
+) -> int:
+    """Starts a run, up to the clock `stop` if that is given. `env_settings`, from a manifest, go before the options.
+
+    Raises RunExists before anything is made, and leaves no folder if something cannot be made.
+    """
     import torch
 
     from .. import make
     from ..envs import make as make_env
+    from ..envs import remake
+    from .manifest import describe
     from .run_folder import RunFolder
 
     torch.set_num_threads(options.threads)
     options = dataclasses.replace(options, run=options.run or shared.default_folder(options.env, name, options.seed))
     folder = RunFolder(options.run)
     folder.refuse_existing()
-    env = make_env(options.env, options.num_envs, backend=options.backend)
+    env = remake(env_settings) if env_settings else make_env(options.env, options.num_envs, backend=options.backend)
     agent = make(name, env, seed=options.seed, device=options.device, **config.to_dict())
-    folder.create(shared.manifest("train", agent, options, argv))
-    return run(shared.Training(folder, agent, options), options)
+    with folder.create(describe("train", agent, options, argv)):
+        return run(shared.Training(folder, agent, options, stop=stop), options)
 
 
 def run(training: shared.Training, options: Any) -> int:

@@ -5,26 +5,27 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..agents.core import checkpoint, loop
-from ..agents.core.errors import InvalidSetting, NotFinite
+import torch
+
+from ..agents.core import loop
+from ..agents.core.errors import InvalidSetting, NotFinite, OutOfMemory
 from ..envs import remake
 from .disk import Disk
-from .hooks import Evaluate, Interrupt, Save, Scores
+from .hooks import Evaluate, Interrupt, Save, Scores, Stop
 from .log import Events, Log
+from .manifest import EVALUATION_ENVS
+from .memory import Memory, is_out_of_memory
 from .outcome import INTERRUPTED, SaveFailed
 from .progress import PlainLines, ProgressBar
 from .run_folder import RunFolder
 
 if TYPE_CHECKING:
     from ..agents.core.agent import Agent
-
-EVALUATION_ENVS = 5
-"""Most environments that an evaluation runs side by side."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +58,22 @@ class Options:
     """Show a progress bar in a terminal, and lines elsewhere."""
 
     def __post_init__(self) -> None:
-        for name in ("num_envs", "threads"):
-            if getattr(self, name) < 1:
-                raise InvalidSetting(f"the option {name} = {getattr(self, name)} must be at least 1")
-        for name in ("seed", "eval_every", "eval_episodes", "checkpoint_every", "log_every"):
-            if getattr(self, name) < 0:
-                raise InvalidSetting(f"the option {name} = {getattr(self, name)} must be at least 0")
+        bounds = {"num_envs": (1, 2**16), "threads": (1, 2**10), "seed": (0, 2**63 - 1)}
+        bounds |= dict.fromkeys(("eval_every", "eval_episodes", "checkpoint_every", "log_every"), (0, 2**63))
+        for name, (low, high) in bounds.items():
+            if getattr(self, name) < low:
+                raise InvalidSetting(f"the option {name} = {getattr(self, name)} must be at least {low}")
+            if getattr(self, name) > high:
+                raise InvalidSetting(f"the option {name} = {getattr(self, name)} must be at most {high}")
+        require_device(self.device)
+
+
+def require_device(device: str) -> None:
+    """Raises InvalidSetting if torch cannot compute there."""
+    try:
+        torch.zeros(1, device=device).item()
+    except Exception as error:
+        raise InvalidSetting(f"the device '{device}' cannot be used ({str(error).partition(chr(10))[0]})") from error
 
 
 def default_folder(task: str, agent: str, seed: int) -> str:
@@ -82,11 +93,16 @@ class Training:
         *,
         scores: Scores | None = None,
         resumed: Mapping[str, Any] | None = None,
+        intact: bool = True,
+        stop: int | None = None,
     ):
-        """`resumed` is what the checkpoint's `extra` says, if the run goes on from one."""
-        self.folder, self.agent, self.options, self.scores = folder, agent, options, scores
+        """`resumed` is what the checkpoint's `extra` says, if the run goes on from one; `intact` is whether that is
+        last.bell. The run stops when its clock is at `stop`."""
+        self.folder, self.agent, self.options, self.scores, self.stop = folder, agent, options, scores, stop
         self.resumed = dict(resumed or {})
-        self.disk, self.interrupt = Disk(), Interrupt()
+        self.saved = self.resumed["clock"] if resumed and intact else None
+        """The clock of last.bell, if there is a good one."""
+        self.disk, self.interrupt, self.memory = Disk(), Interrupt(), Memory()
         self.events = Events(folder, self.disk, self.resumed["clock"] + 1 if resumed else None)
         self.evaluation_env = evaluation_env(agent, options.eval_episodes)
         self.status: loop.Status | None = None
@@ -95,6 +111,8 @@ class Training:
 
     def learn(self, steps: int, offset: int = 0) -> bool:
         """Goes on online to `steps` environment steps in all. Returns False if it was interrupted before."""
+        if self.stop is not None and self.stop <= offset + self.agent.steps:
+            return False
         begin = partial(loop.learn, self.agent, steps - self.agent.steps)
         return self._phase("learn", steps, offset, begin)
 
@@ -106,14 +124,17 @@ class Training:
         o, folder, disk = self.options, self.folder, self.disk
         log_every = o.log_every or max(end // 100, 1)
         log = Log(log_every, folder, self.events, disk, offset=offset, elapsed=self.resumed.get("elapsed", 0.0))
-        save = Save(o.checkpoint_every or max(end // 10, 1), folder, phase, log, disk)
+        save = Save(o.checkpoint_every or max(end // 10, 1), folder, phase, log, disk, self.saved)
+        self.memory.every = log_every
         hooks: list[loop.Hook] = [log]
         evaluate = None
         if self.evaluation_env is not None:
             every = o.eval_every or max(end // 10, 1)
             evaluate = Evaluate(every, folder, self.evaluation_env, o.eval_episodes, log, disk, self.scores)
             hooks.append(evaluate)
-        hooks += [save, self.interrupt]
+        hooks += [save, self.memory, self.interrupt]
+        if self.stop is not None:
+            hooks.append(Stop(self.stop - offset))
         bar = ProgressBar(f"{self.agent.name} {phase}")
         if o.progress:
             hooks.append(bar if sys.stdout.isatty() else PlainLines(log_every))
@@ -126,36 +147,57 @@ class Training:
                         log(status)
                     if evaluate is not None:
                         evaluate.at_end(status)
-                save(status)
+                save.save(status)
         except NotFinite as error:
-            kept = f"the last good checkpoint is {folder.last}" if folder.last.exists() else "no checkpoint exists yet"
-            raise NotFinite(f"{error}; {kept}") from error
+            raise NotFinite(f"{error}; {self._kept()}") from error
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemory(
+                f"there is not enough memory ({str(error).partition(chr(10))[0]}); {self._kept()}: end other programs "
+                "and resume it, or start anew with a smaller buffer_size, num_envs or batch_size"
+            ) from error
         finally:
             bar.close()
+            self.saved = save.saved
             self.resumed["elapsed"] = log.elapsed
         return finished
 
+    def _kept(self) -> str:
+        last = self.folder.last
+        return f"the last good checkpoint is {last}" if last.exists() else "no checkpoint exists yet"
+
     def close(self) -> None:
         with ExitStack() as stack:
-            for thing in (self.events, self.agent.env, self.evaluation_env):
+            for thing in (self.agent.env, self.evaluation_env):
                 if thing is not None:
                     stack.callback(thing.close)
 
     def end(self, finished: bool, title: str, unit: str, report: Callable[[], None]) -> int:
-        """Draws the curve, says what there is now, and gives the exit status. Raises SaveFailed if not all is saved."""
+        """Draws the curve, says what there is now, and gives the exit status.
+
+        Raises SaveFailed if not all is saved, and OutOfMemory if that is why the run ended early.
+        """
         from .plots import learning_curve
 
-        folder = self.folder
+        folder, starved = self.folder, not finished and self.memory.full
+        as_planned = finished or (self.stop is not None and not self.interrupt.requested)
         progress, evaluations = folder.progress.rows, folder.evaluations.rows
-        self.disk.attempt(folder.curve, lambda: learning_curve(folder.curve, title, unit, progress, evaluations))
+        if not starved:  # libraries that cannot have what they need may end the process
+            self.disk.attempt(folder.curve, lambda: learning_curve(folder.curve, title, unit, progress, evaluations))
         if finished:
             report()
-        else:
+        elif not (as_planned or starved):
             print(f"interrupted and saved; go on with: bellmark resume {folder}")
         if self.disk.failed:
             names = ", ".join(str(path) for path in self.disk.failed)
             raise SaveFailed(f"could not write {names}: the last attempt failed ({[*self.disk.failed.values()][-1]})")
-        return 0 if finished else INTERRUPTED
+        if starved:
+            raise OutOfMemory(
+                f"{starved}: the run was stopped and saved; go on where there is more, or after ending other programs, "
+                f"with: bellmark resume {folder}"
+            )
+        return 0 if as_planned else INTERRUPTED
 
 
 def evaluation_env(agent: Agent, episodes: int) -> Any:
@@ -164,25 +206,3 @@ def evaluation_env(agent: Agent, episodes: int) -> Any:
         return None
     changes = {"backend": "sync"} if agent.env.backend == "async" else {}
     return remake(agent.env.settings, num_envs=min(EVALUATION_ENVS, episodes), **changes)
-
-
-def manifest(kind: str, agent: Agent, options: Options, argv: list[str], data: Any = None) -> dict[str, Any]:
-    """What a run folder says about its run from the start."""
-    return {
-        "kind": kind,
-        "agent": agent.name,
-        "seed": options.seed,
-        "command": ["bellmark", *argv],
-        "options": asdict(options),
-        "settings": agent.config.to_dict(),
-        "env": agent.env.settings if agent.env is not None else None,
-        "evaluation": {
-            "episodes": options.eval_episodes,
-            "environments": min(EVALUATION_ENVS, options.eval_episodes),
-            "deterministic": True,
-            "seed": 'derive(seed, "evaluation", clock), in evaluations.csv',
-            "return": "undiscounted sum of rewards; std over episodes, divisor n",
-        },
-        "versions": checkpoint.versions(),
-        "data": data.describe() if data is not None else None,
-    }

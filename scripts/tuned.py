@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 from ..agents.core.errors import InvalidSetting, UnknownName
 
 FOLDER = Path(__file__).parent / "settings"
+LARGEST = 16 * 1024
+"""Bytes; nested keys take a time that grows with the square."""
+KINDS: dict[str, type] = {"source": str, "run": dict, "agent": dict}
 
 
 class Settings(NamedTuple):
@@ -45,14 +48,26 @@ def find(agent: str, env: str) -> Path:
 
 def read(path: str | os.PathLike[str]) -> Settings:
     """Reads a file of settings. Raises InvalidSetting if it is missing or not of that form."""
+    path = os.fspath(path)
     try:
         with open(path, "rb") as file:
-            content = tomllib.load(file)
+            text = file.read(LARGEST + 1)
     except OSError as error:
-        raise InvalidSetting(f"cannot read the settings {os.fspath(path)}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidSetting(f"{os.fspath(path)} is not valid TOML: {error}") from error
-    for name in content:
-        if name not in ("source", "run", "agent"):
-            raise UnknownName(f"part of a settings file ({os.fspath(path)})", name, ("source", "[run]", "[agent]"))
-    return Settings(str(content.get("source", "")), content.get("run", {}), content.get("agent", {}))
+        raise InvalidSetting(f"cannot read the settings {path}: {error.strerror}") from error
+    if len(text) > LARGEST:
+        raise InvalidSetting(f"{path} has more than {LARGEST:,} bytes, so it is no file of settings")
+    try:
+        content = tomllib.loads(text.decode())
+    except (ValueError, RecursionError) as error:
+        raise InvalidSetting(f"{path} is not valid TOML: {error}") from error
+    for name, value in content.items():
+        if name not in KINDS:
+            raise UnknownName(f"part of a settings file ({path})", name, KINDS)
+        if not isinstance(value, KINDS[name]):
+            raise InvalidSetting(f"{path}: '{name}' must be a {'text' if KINDS[name] is str else f'table [{name}]'}")
+    for table in ("run", "agent"):
+        for name, value in content.get(table, {}).items():
+            for item in value if isinstance(value, list) else [value]:
+                if not isinstance(item, str | int | float) or (type(item) is int and abs(item) >= 2**63):
+                    raise InvalidSetting(f"{path}: the setting {name} must be a number, a text, true, false or a list")
+    return Settings(content.get("source", ""), content.get("run", {}), content.get("agent", {}))

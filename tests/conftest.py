@@ -13,6 +13,11 @@ sys.path.insert(0, str(Path(__file__).parent / "agents"))  # helpers and checks,
 torch.set_num_threads(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="reliability tests: as often as the evidence needs, for hours")
+    parser.addoption("--record", metavar="FILE", help="reliability tests: write what was found to this CSV file")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if "learn" in (config.getoption("markexpr", "") or ""):
         return

@@ -61,6 +61,7 @@ class Agent(nn.Module):
         """Share of the planned training that is over; the loop sets it, schedules read it."""
         self.env: VectorEnv | None = None
         self.buffer: Buffer | None = None
+        self._descents: Metrics = {}
         with self.device:
             self.obs_normalizer = self.make_normalizer() if self.config.normalize_obs else None
             self.build(spec, self.config)
@@ -157,7 +158,7 @@ class Agent(nn.Module):
     def step(self, batch: Any) -> Metrics:
         """Counts an update and does it. Its metrics, and the length of each gradient as `<name>_grad_norm`."""
         self.updates += 1
-        self._descents: Metrics = {}
+        self._descents = {}
         metrics = {**self.update(batch), **self._descents}
         return metrics if self.config.non_finite == "stop" else {k: v.nan_to_num(0, 0, 0) for k, v in metrics.items()}
 
@@ -224,11 +225,11 @@ class Agent(nn.Module):
         return tensors
 
     def load_state(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
-        """Takes over what `state` and `counters` gave. Raises InvalidCheckpoint where names or shapes differ."""
-        from .checkpoint import check_tensors
+        """Takes over what `state` and `counters` gave. Raises InvalidCheckpoint for what they could not have given."""
+        from .checkpoint import check
 
+        check(self, tensors, counters)
         own = self.state_dict(keep_vars=True)  # the tensors themselves: an empty one takes on the size of the saved
-        check_tensors(own, {k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
         with torch.no_grad():
             for name, value in own.items():
                 new = tensors[f"net.{name}"].to(self.device)

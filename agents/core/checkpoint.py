@@ -10,22 +10,28 @@ import contextlib
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from . import container
 from .agent import Agent
-from .errors import InvalidCheckpoint, NotFinite
+from .errors import InvalidCheckpoint, InvalidSetting, NotFinite
+from .memory import require
 from .registry import agent_class
 from .spec import Spec
+from .tensors import check_tensors, flatten, unflatten
 
 FORMAT = 1
-PACKAGES = ("bellmark", "torch", "numpy", "gymnasium", "mujoco")
+MANIFEST: dict[str, set[type]] = {"agent": {str}, "settings": {dict}, "spec": {dict}, "seed": {int}, "counters": {dict}}
+MANIFEST |= {name: {dict, NoneType} for name in ("env", "env_state", "buffer")}
+PACKAGES = ("bellmark", "torch", "numpy", "gymnasium", "mujoco", "ale-py", "box2d", "envpool")
 
 
 def versions() -> dict[str, str]:
@@ -66,10 +72,17 @@ def save(path: str | Path, agent: Agent, *, buffer: bool = False, env: bool = Fa
     if buffer and agent.buffer is not None:
         rows, manifest["buffer"] = agent.buffer.state()
         tensors |= {f"buffer.{name}": value for name, value in rows.items()}
+    if env:
+        manifest["resume"] = "exact"
     if env and agent.env is not None:
         manifest["env_state"] = flatten(agent.env.state(), "env", tensors)
+        if manifest["env_state"] is None:
+            manifest["resume"] = f"new episodes: {agent.env.obstacle()}"
     packed = {name: value.detach().to("cpu").contiguous() for name, value in tensors.items()}
-    write_atomically(path, serialise(packed, {"bellmark": json.dumps(manifest)}))
+    content = serialise(packed, {"bellmark": json.dumps(manifest)})
+    if int.from_bytes(content[:8], "little") > container.LARGEST_HEADER:
+        raise InvalidSetting("a checkpoint with so many environments in the middle of their episodes: lower num_envs")
+    write_atomically(path, content)
 
 
 def write_atomically(path: str | Path, content: bytes) -> None:
@@ -87,26 +100,29 @@ def write_atomically(path: str | Path, content: bytes) -> None:
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Manifest and tensors. Raises InvalidCheckpoint for a file that is truncated, foreign or newer."""
-    from safetensors import SafetensorError, safe_open
+    """Manifest and tensors, which stay in the file until somebody looks at their values.
 
-    path = Path(path)
-    if not path.is_file():
-        raise InvalidCheckpoint(f"there is no checkpoint {path}")
-    try:
-        with safe_open(path, "pt") as file:
-            header = (file.metadata() or {}).get("bellmark")
-            manifest = json.loads(header) if header else None
-            tensors = {name: file.get_tensor(name) for name in file.keys()} if manifest else {}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InvalidCheckpoint(f"{path} is damaged or no checkpoint ({error}): take an older one") from error
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
+    Raises InvalidCheckpoint for a file that is truncated, foreign, absurd or newer.
+    """
+    manifest, tensors = container.read(Path(path))
+    if not isinstance(manifest, dict) or type(manifest.get("format")) is not int or manifest["format"] < 1:
         raise InvalidCheckpoint(f"{path} holds tensors but was not written by Bellmark")
     if manifest["format"] > FORMAT:
         raise InvalidCheckpoint(
             f"{path} has format {manifest['format']}, this version reads up to {FORMAT}: pip install -U bellmark"
         )
+    manifest = {"env": None, "extra": None} | manifest
+    _check_manifest(manifest)
     return manifest, tensors
+
+
+def _check_manifest(manifest: Mapping[str, Any]) -> None:
+    """Raises InvalidCheckpoint unless every value has its JSON type."""
+    for name, kinds in MANIFEST.items():
+        if type(manifest.get(name)) not in kinds:
+            raise InvalidCheckpoint(f"the checkpoint does not fit this version's agents: its {name} is damaged")
+    if abs(manifest["seed"]) >= 2**63:
+        raise InvalidCheckpoint(f"the checkpoint does not fit this version's agents: its seed is {manifest['seed']}")
 
 
 def load(path: str | Path, *, device: str | torch.device = "cpu") -> Agent:
@@ -116,64 +132,92 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Agent:
 
 
 def restore(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], *, device: str | torch.device = "cpu") -> Agent:
-    """The agent that `read` found."""
+    """The agent that `read` found. Raises InvalidCheckpoint.
+
+    It is first made without memory, on torch's meta device, to compare every name, type and shape: so it never takes
+    more than its file holds.
+    """
+    _check_manifest(manifest)
+    with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten: draw them from no stream
+        make, planned = plan(manifest, device)
+        check(planned, tensors, manifest["counters"])
+        agent = make(device=device)
+    agent.load_state(tensors, manifest["counters"])
+    return agent
+
+
+def plan(manifest: Mapping[str, Any], device: str | torch.device) -> tuple[Callable[..., Agent], Agent]:
+    """What makes the agent of a manifest, and that agent on the meta device.
+
+    Raises InvalidCheckpoint for settings that make no sense, or that need more memory than `device` has.
+    """
     try:
         kind = agent_class(manifest["agent"])
         config = type(kind.config).from_dict(manifest["settings"])
-        with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten: draw them from no stream
-            agent = kind(Spec.from_dict(manifest["spec"]), config, device=device, seed=int(manifest["seed"]))
-        agent.load_state(tensors, manifest["counters"])
-    except InvalidCheckpoint:
-        raise
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        make = partial(kind, Spec.from_dict(manifest["spec"]), config, seed=manifest["seed"])
+        planned = make(device="meta")
+    except Exception as error:  # no agent is asked to foresee every absurd setting
         raise InvalidCheckpoint(f"the checkpoint does not fit this version's agents: {error}") from error
-    return agent
+    size = 4 * sum(value.nbytes for value in planned.state_dict().values())
+    require(size, "parameters, gradients and moments", "take a larger machine", device, InvalidCheckpoint)
+    return make, planned
+
+
+def check(agent: Agent, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
+    """Raises InvalidCheckpoint unless they could be of this `agent`, which may be on the meta device.
+
+    All tensors count but those of random streams, buffer and environment. A network's optimiser has either no state,
+    before its first step, or all of it.
+    """
+    expected = {f"net.{name}": value for name, value in agent.state_dict(keep_vars=True).items()}
+    for name, flat in agent._flat.items():
+        prefix = f"optimizer.{name}."
+        if flat.trainable and any(key.startswith(prefix) for key in tensors):
+            expected |= {prefix + key: value for key, value in _optimizer_layout(agent, name).items()}
+    check_tensors(expected, {k: v for k, v in tensors.items() if not k.startswith(("random.", "buffer.", "env."))})
+    own = agent.counters()
+    for name in own.keys() | counters.keys():
+        value: Any = counters.get(name)
+        fits = type(value) is int or (type(value) is float and type(own.get(name)) is float)
+        if name not in own or not fits or not 0 <= value < 2**63:
+            raise InvalidCheckpoint(f"the checkpoint does not fit this version's agents: its counter {name} is {value}")
+
+
+def _optimizer_layout(agent: Agent, name: str) -> dict[str, Tensor]:
+    """What the optimiser of that network holds after a step, on the meta device: found by stepping two numbers."""
+    flat = agent._flat[name].flat
+    pair = torch.nn.Parameter(torch.zeros(2, dtype=flat.dtype))
+    pair.grad = torch.zeros_like(pair)
+    optimizer = agent.optimizer(name, pair)
+    optimizer.step()
+    return {
+        key: torch.empty(flat.shape if value.shape == pair.shape else value.shape, dtype=value.dtype, device="meta")
+        for key, value in optimizer.state[pair].items()
+    }
 
 
 def resume(agent: Agent, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bool:
     """Puts buffer, environment and random streams back as they were; the agent has its environment and buffer.
 
     Returns whether the environment goes on in the middle of its episode; if not, it starts new ones.
+    Raises InvalidCheckpoint.
     """
-    if "buffer" in manifest and agent.buffer is not None:
+    if manifest.get("buffer") is not None and agent.buffer is not None:
         rows = {k.removeprefix("buffer."): v for k, v in tensors.items() if k.startswith("buffer.")}
         agent.buffer.load_state(rows, manifest["buffer"])
     state = unflatten(manifest.get("env_state"), tensors)
     if agent.env is not None and state is not None:
         agent.env.load_state(state)
-    torch.set_rng_state(tensors["random.torch"])
+    _put_back_stream("random.torch", tensors, torch.get_rng_state(), torch.set_rng_state)
     if "random.cuda" in tensors and agent.device.type == "cuda":
-        torch.cuda.set_rng_state(tensors["random.cuda"], agent.device)
+        put_back = partial(torch.cuda.set_rng_state, device=agent.device)
+        _put_back_stream("random.cuda", tensors, torch.cuda.get_rng_state(agent.device), put_back)
     return state is not None
 
 
-def check_tensors(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
-    """Raises InvalidCheckpoint unless names and shapes agree; an empty tensor takes whatever was saved."""
-    if own.keys() != saved.keys():
-        raise InvalidCheckpoint(f"the checkpoint differs from this agent in {sorted(own.keys() ^ saved.keys())[:5]}")
-    for name, value in own.items():
-        if value.numel() and value.shape != saved[name].shape:
-            raise InvalidCheckpoint(
-                f"the checkpoint's {name} has shape {list(saved[name].shape)}, this agent's {list(value.shape)}"
-            )
-
-
-def flatten(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """Moves the arrays out of a nested value into `tensors`; what remains is JSON with their names."""
-    if isinstance(value, np.ndarray):
-        tensors[name] = torch.as_tensor(value)
-        return {"tensor": name}
-    if isinstance(value, Mapping):
-        return {key: flatten(item, f"{name}.{key}", tensors) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [flatten(item, f"{name}.{i}", tensors) for i, item in enumerate(value)]
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def unflatten(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """The inverse of `flatten`."""
-    if isinstance(value, Mapping):
-        if value.keys() == {"tensor"}:
-            return tensors[value["tensor"]].numpy()
-        return {key: unflatten(item, tensors) for key, item in value.items()}
-    return [unflatten(item, tensors) for item in value] if isinstance(value, list) else value
+def _put_back_stream(name: str, tensors: Mapping[str, Tensor], own: Tensor, put_back: Callable[[Tensor], None]) -> None:
+    check_tensors({name: own}, {key: value for key, value in tensors.items() if key == name})
+    try:
+        put_back(tensors[name].clone())
+    except RuntimeError as error:
+        raise InvalidCheckpoint(f"the checkpoint's {name} is no state of that generator: {error}") from error

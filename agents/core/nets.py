@@ -61,7 +61,8 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.empty(*lead, inputs, outputs))
         self.bias = nn.Parameter(torch.empty(*lead, outputs))
         with torch.no_grad():
-            for weight, bias in zip(self.weight, self.bias, strict=True) if lead else [(self.weight, self.bias)]:
+            members = zip(self.weight, self.bias, strict=True) if lead else [(self.weight, self.bias)]
+            for weight, bias in () if self.weight.is_meta else members:
                 init(weight, bias)
 
     def forward(self, x: Tensor) -> Tensor:

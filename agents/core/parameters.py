@@ -54,7 +54,7 @@ class FlatParameters:
             bad = (~self.flat.grad.isfinite().all()).float()
             self.flat.grad.nan_to_num_(0.0, 0.0, 0.0)
             if non_finite == "skip":
-                self.optimizer.found_inf = bad  # type: ignore[attr-defined]  fused optimisers do nothing where it is 1
+                self.optimizer.__dict__["found_inf"] = bad  # fused optimisers do nothing where it is 1
             found = {"grad_norm": self.clip(max_norm), "grad_non_finite_count": bad}
         self.step(learning_rate)
         return found

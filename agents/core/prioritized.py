@@ -57,6 +57,7 @@ class PrioritizedBuffer(Buffer):
     """
 
     epsilon = 1e-6
+    beside = 32  # the tree has up to four nodes of 8 bytes for each leaf
 
     def __init__(
         self,
@@ -73,12 +74,9 @@ class PrioritizedBuffer(Buffer):
         self.greatest = torch.ones((), dtype=torch.float64, device=device)
         super().__init__(spec, rows, columns, device=device)
 
-    def _allocate(self, rows: int) -> None:
-        self.tree = SumTree(rows * self.columns, self.device)
-        super()._allocate(rows)
-
     def _share_with_host(self) -> None:
         super()._share_with_host()
+        self.tree = SumTree(self.rows * self.columns, self.device)
         self.tree.set(torch.arange(self.rows * self.columns, device=self.device), self.valid.view(-1) * self.greatest)
 
     def clear(self) -> None:
@@ -118,6 +116,11 @@ class PrioritizedBuffer(Buffer):
         tensors, values = super().state()
         leaves = torch.arange(self.written * self.columns, device=self.device)
         return tensors | {"priority": self.tree[leaves], "greatest": self.greatest}, values
+
+    def _state_layout(self, written: int) -> dict[str, Tensor]:
+        shapes = {"priority": (written * self.columns,), "greatest": ()}
+        own = {name: torch.empty(shape, dtype=torch.float64, device="meta") for name, shape in shapes.items()}
+        return super()._state_layout(written) | own
 
     def load_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         super().load_state(tensors, values)

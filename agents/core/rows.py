@@ -13,6 +13,7 @@ head of each column holds the observation that is being acted on; it becomes val
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,8 +22,10 @@ import torch
 from torch import Tensor
 
 from .batch import Step
-from .errors import InvalidData, InvalidSetting
+from .errors import InvalidCheckpoint, InvalidSetting
+from .memory import require
 from .spec import Spec
+from .tensors import check_tensors
 
 FIELDS = ("obs", "action", "reward", "terminated", "truncated", "valid")
 
@@ -33,27 +36,48 @@ class Rows:
     A column of R rows holds R - 1 transitions at most: the last row is the observation at the head.
     """
 
+    obs: Tensor
+    action: Tensor
+    reward: Tensor
+    terminated: Tensor
+    truncated: Tensor
+    valid: Tensor
+    beside = 0
+    """Bytes for each row of a column that a subclass needs beside the fields."""
+
     def __init__(self, spec: Spec, rows: int, columns: int = 1, *, device: str | torch.device = "cpu"):
         if rows < 2 or columns < 1:
             raise InvalidSetting(f"a buffer of {rows} rows x {columns} columns holds no transition: give it 2 rows")
         self.spec, self.columns, self.device = spec, columns, torch.device(device)
         self.recorded = False
         """Whether the rows are a data set, to be read but not written."""
-        self._columns = np.arange(columns)
         self._on_host = self.device.type == "cpu"
         self._ones = torch.ones(1, device=self.device)
         self._allocate(rows)
+        self._columns = np.arange(columns)
         self.clear()
 
+    def _layout(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+        """Shape and type of each field in one row of one column."""
+        spec = self.spec
+        action = ((), torch.int64) if spec.discrete else ((spec.actions,), torch.float32)
+        layout = {
+            "obs": (spec.obs_shape, getattr(torch, spec.obs_dtype)),
+            "action": action,
+            "reward": ((), torch.float32),
+        }
+        return layout | dict.fromkeys(FIELDS[3:], ((), torch.bool))
+
+    def _require_memory(self, rows: int) -> None:
+        size = self.beside + sum(math.prod(shape) * kind.itemsize for shape, kind in self._layout().values())
+        planned = f"a buffer of {rows:,} rows x {self.columns:,} columns x {size:,} bytes"
+        require(rows * self.columns * size, planned, "lower buffer_size or num_envs", self.device)
+
     def _allocate(self, rows: int) -> None:
-        self.rows, spec, shape = rows, self.spec, (rows, self.columns)
-        action, kind = ((), torch.int64) if spec.discrete else ((spec.actions,), torch.float32)
-        self.obs = torch.zeros((*shape, *spec.obs_shape), dtype=getattr(torch, spec.obs_dtype), device=self.device)
-        self.action = torch.zeros((*shape, *action), dtype=kind, device=self.device)
-        self.reward = torch.zeros(shape, device=self.device)
-        self.terminated, self.truncated, self.valid = (
-            torch.zeros(shape, dtype=torch.bool, device=self.device) for _ in range(3)
-        )
+        self._require_memory(rows)
+        self.rows = rows
+        for name, (shape, kind) in self._layout().items():
+            setattr(self, name, torch.zeros((rows, self.columns, *shape), dtype=kind, device=self.device))
         self._share_with_host()
 
     def _share_with_host(self) -> None:
@@ -139,18 +163,40 @@ class Rows:
         return tensors, {**values, "lockstep": self._lockstep}
 
     def load_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Takes over what `state` gave. Raises InvalidData if it had other columns."""
-        if values["columns"] != self.columns:
-            raise InvalidData(
-                f"the saved buffer has {values['columns']} columns, this one {self.columns}: keep num_envs to resume"
-            )
+        """Takes over what `state` gave. Raises InvalidCheckpoint for anything that it could not have given."""
+        self._check_state(tensors, values)
         if values["rows"] != self.rows:
-            self._allocate(int(values["rows"]))
+            self._allocate(values["rows"])
         self.clear()
-        self.written = int(values["written"])
+        self.written = values["written"]
         for name, stored in self._tensors().items():
             stored[: self.written] = tensors[name].to(self.device)
         self._share_with_host()
         self.head = np.array(values["head"], np.int64)
-        self._lockstep = bool(values["lockstep"])
+        self._lockstep = values["lockstep"]
         self.transitions = int(self._valid.sum())
+
+    def _check_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        found: list[Any] = [values.get(name) for name in ("rows", "columns", "written", "head", "lockstep")]
+        rows, columns, written, head, lockstep = found
+        if columns != self.columns:
+            raise InvalidCheckpoint(
+                f"the saved buffer has {columns} columns, this one {self.columns}: keep num_envs to resume"
+            )
+        sound = [type(value) for value in found] == [int, int, int, list, bool]
+        sound = sound and len(head) == columns and 0 <= written <= rows >= 2
+        sound = sound and all(type(place) is int and 0 <= place < max(written, 1) for place in head)
+        if not sound or (lockstep and len(set(head)) > 1):
+            raise InvalidCheckpoint(f"the saved buffer contradicts itself: {dict(values)}")
+        self._require_memory(rows)
+        check_tensors(self._state_layout(written), tensors)
+        action, choices = tensors["action"], self.spec.actions
+        if self.spec.discrete and written and not 0 <= action.min() <= action.max() < choices:
+            raise InvalidCheckpoint(f"the saved buffer has actions beyond the {choices} choices")
+
+    def _state_layout(self, written: int) -> dict[str, Tensor]:
+        """What `state` gives after so many rows, as tensors on the meta device, which take no memory."""
+        return {
+            name: torch.empty((written, self.columns, *shape), dtype=kind, device="meta")
+            for name, (shape, kind) in self._layout().items()
+        }

@@ -7,10 +7,11 @@ import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 
+from .config import convert
 from .errors import UnsupportedSpace
 
 
@@ -86,9 +87,29 @@ class Spec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Spec:
-        """The inverse of `to_dict`."""
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**plain)
+        """The inverse of `to_dict`. Raises UnsupportedSpace for values that are no spec."""
+        hints = get_type_hints(cls)
+        if not {"obs_shape", "actions", "discrete"} <= values.keys() <= hints.keys():
+            raise UnsupportedSpace(f"a spec has the fields {', '.join(hints)}, not {', '.join(map(str, values))}")
+        spec = cls(**{name: convert(name, value, hints[name]) for name, value in values.items()})
+        spec._check()
+        return spec
+
+    def _check(self) -> None:
+        low, high = self.action_low, self.action_high
+        sound = {
+            "obs_shape": min(self.obs_shape, default=0) > 0,
+            "obs_dtype": self.obs_dtype in ("float32", "uint8"),
+            "obs_choices": self.obs_choices == 0 or self.obs_shape == (self.obs_choices,),
+            "obs_axes": self.obs_axes >= -1,
+            "actions": self.actions > 0,
+            "action_shape": self.discrete or math.prod(self.action_shape) == self.actions,
+            "action_low": all(map(math.isfinite, low)) and len(low) == (0 if self.discrete else self.actions),
+            "action_high": len(high) == len(low) and all(a < b < math.inf for a, b in zip(low, high, strict=True)),
+        }
+        for name, is_sound in sound.items():
+            if not is_sound:
+                raise UnsupportedSpace(f"a spec with {name} = {getattr(self, name)!r} describes no environment: {self}")
 
     def is_single(self, obs: np.ndarray) -> bool:
         """Whether this is one raw observation, not a batch."""
@@ -111,7 +132,7 @@ class Spec:
             return action + self.action_start if self.action_start else action
         low, high, half = self._bounds
         scaled = low + (np.minimum(np.maximum(action, -1.0), 1.0) + 1.0) * half
-        return np.minimum(np.maximum(scaled, low), high).reshape(-1, *self.action_shape)
+        return np.minimum(scaled, high).reshape(-1, *self.action_shape)  # rounding may pass the upper bound only
 
     def encode_action(self, action: Any) -> np.ndarray:
         """The environment's actions `[N, ...]` in the agent's units: the inverse of `decode_action`."""

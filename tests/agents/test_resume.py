@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -11,10 +12,12 @@ import bellmark
 import pytest
 import torch
 from bellmark.agents.core import checkpoint
+from bellmark.agents.core.agent import Agent
 from bellmark.agents.core.errors import InvalidCheckpoint
 from bellmark.agents.core.loop import online_buffer, run
 from bellmark.agents.core.registry import agent_class
 from helpers import CASES, ENVS, build, cases_where, every_case, filled_buffer, is_offline, same, small, spec_of
+from resume_in_child import go_on
 
 UNTIL, HALF = 420, 205
 """Steps in all and before the checkpoint: in the middle of a rollout, of an episode, and between two updates."""
@@ -30,10 +33,11 @@ class StopAt:
         status.stop = True
 
 
-def online(name, discrete, hooks=()):
-    settings = small(agent_class(name), **SETTINGS, buffer_size=150)
-    agent = bellmark.make(name, ENVS[discrete], seed=3, num_envs=2, **settings)
-    run(agent, online_buffer(agent, 2), agent.env, until=UNTIL, hooks=hooks)
+def online(name, discrete, hooks=(), env=None, **settings):
+    """A short training, in `env` or in two of ENVS."""
+    settings = small(agent_class(name), **SETTINGS | {"buffer_size": 150} | settings)
+    agent = bellmark.make(name, env or ENVS[discrete], seed=3, num_envs=2, **settings)
+    run(agent, online_buffer(agent, agent.env.num_envs), agent.env, until=UNTIL, hooks=hooks)
     return agent
 
 
@@ -62,9 +66,14 @@ def folder(tmp_path_factory):
             assert agent.updates == 25
             extra = {"online": False, "until": 60}
             agent.save(folder / (file_of(name, discrete, "offline") + ".bell"), buffer=True, extra=extra)
-    child = Path(__file__).with_name("resume_in_child.py")
-    subprocess.run([sys.executable, str(child), str(folder)], check=True, timeout=120)
+    resume_in_child(folder)
     return folder
+
+
+def resume_in_child(folder):
+    """Goes on with all checkpoints of the folder in one fresh process."""
+    child = Path(__file__).with_name("resume_in_child.py")
+    subprocess.run([sys.executable, str(child), str(folder)], check=True, timeout=600)
 
 
 def decisive(value):
@@ -100,6 +109,30 @@ def test_online(folder, name, discrete):
 @cases_where(is_offline)
 def test_offline(folder, name, discrete):
     compare(offline(name, discrete), folder, file_of(name, discrete, "offline"))
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_forgotten_piece_of_state_is_found(tmp_path, monkeypatch, saved):
+    """A variant that counts something that its loss depends on passes only if the count is in its checkpoints."""
+    monkeypatch.setattr(Agent, "registry", dict(Agent.registry))
+
+    class Counting(agent_class("td3"), name="counting"):
+        seen = 0
+
+        def critic_loss(self, batch):
+            self.seen += 1
+            return super().critic_loss(batch) * (1.0 + self.seen % 7)
+
+        def counters(self):
+            return super().counters() | ({"seen": self.seen} if saved else {})
+
+    agent = online("counting", False, [StopAt(HALF)])
+    assert agent.seen % 7
+    agent.save(tmp_path / "it.bell", buffer=True, env=True, extra={"online": True, "until": UNTIL})
+    go_on(tmp_path / "it.bell")
+    whole = online("counting", False)
+    with contextlib.nullcontext() if saved else pytest.raises(AssertionError, match=r"assert not \[.buffer\.action"):
+        compare(whole, tmp_path, "it")
 
 
 @every_case

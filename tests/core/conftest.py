@@ -93,6 +93,9 @@ class Scripted:
     def state(self):
         return None
 
+    def obstacle(self):
+        return "it is scripted"
+
     def expected(self, gamma, n_step=1, rows=None):
         """The transitions of the last `rows` rows of each column, by observation: (action, reward, discount, next)."""
         found = {}

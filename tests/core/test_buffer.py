@@ -9,7 +9,7 @@ import pytest
 import torch
 from bellmark.agents.core.batch import Step
 from bellmark.agents.core.buffer import Buffer
-from bellmark.agents.core.errors import InvalidData, InvalidSetting
+from bellmark.agents.core.errors import InvalidCheckpoint, InvalidData, InvalidSetting
 
 GAMMA = 0.9
 STYLES = ("next_step", "same_step")
@@ -367,7 +367,7 @@ def test_bad_sizes_are_refused_with_a_remedy(scripted, drive, continuous):
         Buffer(continuous, 5).sample(3, GAMMA)
     buffer = Buffer(continuous, 9, 2)
     drive(scripted(2), buffer, 4)
-    with pytest.raises(InvalidData, match="has 2 columns, this one 3: keep num_envs"):
+    with pytest.raises(InvalidCheckpoint, match="has 2 columns, this one 3: keep num_envs"):
         Buffer(continuous, 9, 3).load_state(*buffer.state())
     buffer.clear()
     with pytest.raises(InvalidData, match="no transition"):

@@ -142,11 +142,22 @@ def rewritten(path, **changes):
         ({"agent": "sac"}, "no setting 'actor_delay'"),
         ({"settings": {"gama": 1.0}}, "no setting 'gama'"),
         ({"settings": {"gamma": 7.0}}, "gamma = 7.0"),
+        ({"settings": {"gamma": 10**400}}, "gamma must be of type float"),
+        ({"settings": {"hidden": [10**9]}}, "GB, and the machine has"),
+        ({"settings": {"hidden": [2**62, 2**62]}}, "does not fit"),
+        ({"settings": {"hidden": [16] * 1_000_000}}, "at most 100 positive numbers"),
         ({"settings": {"hidden": [16]}}, "differs from this agent in"),
         ({"settings": {"hidden": [17, 16]}}, r"shape \[.*, this agent's \[.*"),
-        ({"seed": "x"}, "does not fit"),
-        ({"counters": {}}, "does not fit"),
-        ({"spec": {}}, "does not fit"),
+        ({"seed": "x"}, "its seed is damaged"),
+        ({"seed": 2**63}, "its seed is"),
+        ({"counters": {}}, "its counter .* is None"),
+        ({"counters": {"steps": 5, "updates": 5, "owed": float("nan"), "progress": 0.0}}, "its counter owed is nan"),
+        ({"counters": {"steps": 5.0, "updates": 5, "owed": 0.0, "progress": 0.0}}, "its counter steps is 5.0"),
+        ({"spec": {}}, "a spec has the fields"),
+        ({"spec": {"obs_shape": [10**12], "actions": 2, "discrete": False}}, "with action_shape = "),
+        ({"spec": {"obs_shape": [0], "actions": 2, "discrete": True}}, "with obs_shape = "),
+        ({"agent": "x" * 10_000_000}, "no agent 'xxx"),
+        ({"env": 5}, "its env is damaged"),
     ],
 )
 def test_what_does_not_fit_is_refused(saved, changes, message):
@@ -154,6 +165,17 @@ def test_what_does_not_fit_is_refused(saved, changes, message):
     rewritten(path, **changes)
     with pytest.raises(InvalidCheckpoint, match=message):
         bellmark.load(path)
+
+
+def test_the_manifest_says_how_it_will_be_resumed(tmp_path, small_agent, trained):
+    agent = trained(small_agent("td3"))
+    agent.save(tmp_path / "a.bell", env=True)
+    assert checkpoint.read(tmp_path / "a.bell")[0]["resume"] == "new episodes: it is scripted"
+    agent.env.state = lambda: {"place": agent.env.place}
+    agent.save(tmp_path / "a.bell", env=True)
+    assert checkpoint.read(tmp_path / "a.bell")[0]["resume"] == "exact"
+    agent.save(tmp_path / "a.bell")
+    assert "resume" not in checkpoint.read(tmp_path / "a.bell")[0]
 
 
 def test_foreign_files_are_refused(saved, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+
 import gymnasium
 import numpy as np
 import pytest
@@ -66,3 +68,9 @@ def scripted_class():
 @pytest.fixture(name="transitions")
 def transitions_function():
     return transitions
+
+
+@pytest.fixture(autouse=True)
+def no_process_left_behind():
+    yield
+    assert multiprocessing.active_children() == []

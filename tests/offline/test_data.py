@@ -228,8 +228,8 @@ def test_a_file_of_no_known_task_has_no_score_unless_one_is_stated(tmp_path):
 
 
 def test_an_environment_that_is_not_installed_is_done_without(tmp_path):
-    path = write(tmp_path / "mine.hdf5", {**recording([2], [5], 9), "metadata/environment": "no_such_package:Task-v1"})
-    with pytest.warns(UserWarning, match="no evaluation on these data: no_such_package:Task-v1 cannot be made"):
+    path = write(tmp_path / "mine.hdf5", {**recording([2], [5], 9), "metadata/environment": "NoSuchTask-v1"})
+    with pytest.warns(UserWarning, match="no evaluation on these data: NoSuchTask-v1 cannot be made"):
         data = dataset(path)
     assert data.env_id == "" and data.buffer.transitions == 9
 

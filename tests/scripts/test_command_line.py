@@ -20,7 +20,7 @@ def test_help_is_shown_without_importing_anything_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("[]\n")
-    for command in ("train", "fit", "evaluate", "resume", "agents"):
+    for command in ("train", "fit", "evaluate", "resume", "rerun", "agents"):
         assert f"  {command} " in done.stdout
 
 
@@ -48,11 +48,14 @@ def test_every_setting_of_every_agent_is_in_its_help_with_a_sentence(bellmark, n
         (["train", "ppo", "--env", "CartPol-v1"], "no environment 'CartPol-v1'; did you mean CartPole-v1", 1),
         (["train", "ppo", "--env", "CartPole-v1", "--gamma", "3"], "gamma = 3.0 must be in [0, 1]", 1),
         (["train", "ppo", "--env", "CartPole-v1", "--num-envs", "0"], "num_envs = 0 must be at least 1", 1),
+        (["train", "ppo", "--env", "CartPole-v1", "--device", "gpu"], "the device 'gpu' cannot be used", 1),
+        (["train", "ppo", "--env", "CartPole-v1", "--threads", "9999"], "threads = 9999 must be at most 1024", 1),
         (["train", "dqn", "--env", "Pendulum-v1"], "take td3, sac or ppo", 1),
         (["train", "ppo", "--env", "Pendulum-v1", "--tuned"], "known: CartPole-v1, LunarLander-v3", 1),
         (["train", "ppo", "--env", "CartPole-v1", "--settings", "none.toml"], "cannot read the settings none.toml", 1),
         (["evaluate", "nowhere"], "no checkpoint nowhere", 1),
         (["resume", "nowhere"], "nowhere is no run folder", 1),
+        (["rerun", "nowhere"], "nowhere is no run folder", 1),
     ],
 )
 def test_bad_input_is_one_line_with_the_remedy(bellmark, here, words, expected, code):

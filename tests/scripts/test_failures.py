@@ -4,36 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
+import resource
+import shutil
 import time
-from pathlib import Path
 
 import gymnasium
 import numpy as np
 import pytest
 from bellmark.agents.core import checkpoint
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_saves_and_says_how_to_go_on(fresh, bellmark, here, number):
-    process = fresh("train", "ppo", "--env", "CartPole-v1", "--steps", 10_000_000, "--run", "run", "--log-every", 200)
-    wait_for(here / "run" / "progress.csv")
-    process.send_signal(number)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 130, err
-    assert "go on with: bellmark resume run" in out
-    assert "Traceback" not in err
-    assert (here / "run" / "learning_curve.png").exists()
-    done = checkpoint.read(here / "run" / "last.bell")[0]["counters"]["steps"]
-    assert 0 < done < 10_000_000
-    assert bellmark("resume", "run", "--steps", done + 300)[0] == 0
-
-
-def wait_for(path: Path) -> None:
-    until = time.monotonic() + 120
-    while not (path.exists() and path.read_text().count("\n") > 1):
-        assert time.monotonic() < until
-        time.sleep(0.05)
+from bellmark.scripts.hooks import Evaluate
+from bellmark.scripts.run_folder import Table
 
 
 def test_a_full_disk_is_a_warning_then_and_an_error_at_the_end(bellmark, small_ppo, here, monkeypatch):
@@ -90,3 +70,104 @@ def test_nan_names_the_last_good_checkpoint(bellmark, small_ppo, here):
     saved, tensors = checkpoint.read(here / "run" / "last.bell")
     assert 200 <= saved["counters"]["steps"] < 350
     assert all(bool(value.isfinite().all()) for name, value in tensors.items() if name.startswith("net."))
+
+
+@pytest.mark.parametrize(
+    ("place", "reason"), [("file/run", "Not a directory"), ("/proc/run", "No such file"), ("/proc/self", "not empty")]
+)
+def test_a_folder_that_cannot_be_made(bellmark, small_ppo, here, place, reason):
+    (here / "file").write_text("")
+    status, _, err = bellmark(*small_ppo, "--run", place)
+    assert (status, err.count("\n")) == (1, 1)
+    assert err.startswith(
+        f"error: cannot make the run folder {place} ({reason}" if "empty" not in reason else "error: "
+    )
+    assert reason in err
+    assert [path.name for path in here.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("refused", [".lock", "manifest.json"])
+def test_a_folder_that_cannot_be_written(bellmark, small_ppo, here, monkeypatch, refused):
+    """Permission is denied, as it is not to root: first when the run begins, then when it is resumed."""
+    assert bellmark(*small_ppo, "--run", "good")[0] == 0
+    real = {"open": os.open, "fsync": os.fsync}
+
+    def refuse(name):
+        def call(what, *rest, **keywords):
+            path = os.fspath(what) if name == "open" else os.readlink(f"/proc/self/fd/{what}")
+            if f"/{refused}" in path or f"/.{refused}" in path:
+                raise PermissionError(errno.EACCES, "Permission denied", path)
+            return real[name](what, *rest, **keywords)
+
+        return call
+
+    for name in real:
+        monkeypatch.setattr(os, name, refuse(name))
+    status, out, err = bellmark(*small_ppo, "--run", "run")
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    assert "Permission denied" in err
+    assert not (here / "run").exists()
+    before = {path: path.read_bytes() for path in (here / "good").iterdir()}
+    status, _, err = bellmark("resume", "good", "--steps", 700)
+    assert (status, err.count("\n")) == (1, 1)
+    assert "Permission denied" in err
+    assert {path: path.read_bytes() for path in (here / "good").iterdir()} == before
+
+
+def test_the_folder_is_removed_during_the_run(bellmark, small_ppo, here, monkeypatch):
+    real = Evaluate.__call__
+
+    def evaluate(self, status):
+        if status.clock >= 400:
+            shutil.rmtree(here / "runs", ignore_errors=True)
+        real(self, status)
+
+    monkeypatch.setattr(Evaluate, "__call__", evaluate)
+    status, out, err = bellmark(*small_ppo, "--run", "runs/run")
+    assert status == 1
+    assert "warning: cannot write runs/run/last.bell (No such file or directory)" in err
+    assert "Traceback" not in err
+    assert err.splitlines()[-1].startswith("error: could not write runs/run/")
+    assert "final evaluation" in out
+
+
+def test_the_disk_is_full_at_any_byte(here, monkeypatch):
+    """An append that the disk takes half of leaves the file as it was, and the next one writes both rows."""
+    table = Table(here / "t.csv", ["clock"])
+    table.add({"clock": 1})
+    table.add({"clock": 2})
+    size = (here / "t.csv").stat().st_size
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 2, limit[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            table.add({"clock": 345678})
+        assert (here / "t.csv").read_text() == "clock\n1\n2\n"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    table.add({"clock": 4})
+    assert (here / "t.csv").read_text() == "clock\n1\n2\n345678\n4\n"
+
+
+def test_the_clock_of_the_machine_jumps_back(bellmark, small_ppo, here, monkeypatch, rows):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    real, reads = time.time, []
+
+    def jumping():
+        reads.append(real() - 3600 * (len(reads) > 8))
+        return reads[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", jumping)
+        assert bellmark(*small_ppo, "--run", "run")[0] == 0
+    assert reads[-1] < reads[0]
+    table = rows(here / "run" / "progress.csv")
+    assert [int(row["clock"]) // 50 for row in table] == list(range(1, 13))
+    elapsed = [float(row["time/time_elapsed"]) for row in table]
+    assert elapsed == sorted(elapsed)
+    assert all(float(row["time/fps"]) > 0 for row in table)
+    events = EventAccumulator(str(here / "run")).Reload()
+    steps = [event.step for event in events.Scalars("time/fps")]
+    assert steps == [int(row["clock"]) for row in table]
+    assert bellmark("resume", "run", "--steps", 700)[0] == 0

@@ -2,50 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
+from functools import partial
 
 import h5py
-import numpy as np
 import pytest
 from bellmark.agents.core import checkpoint
-from bellmark.scripts.hooks import Interrupt
+from bellmark.agents.core.checkpoint import write_atomically
+from bellmark.scripts.run_folder import RunFolder
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-SHORT = ["--hidden", "8", "--batch-size", "16", "--start", "50", "--buffer-size", "200", "--eval-episodes", "2"]
-PPO = ["--num-envs", "2", "--rollout-length", "32", "--hidden", "8", "--normalize-obs", "--normalize-reward"]
-RUNS = {
-    "ppo": ["train", "ppo", "--env", "CartPole-v1", "--steps", 600, *PPO, "--schedule", "linear", "--eval-episodes", 2],
-    "dqn": ["train", "dqn", "--env", "CartPole-v1", "--num-envs", 2, "--steps", 400, *SHORT],
-    "sac": ["train", "sac", "--env", "Pendulum-v1", "--steps", 300, *SHORT],
-    "td3": ["train", "td3", "--env", "HalfCheetah-v5", "--steps", 200, *SHORT, "--eval-episodes", 0],
-    "iql": [
-        *("fit", "iql", "--data", "pendulum.hdf5", "--env-id", "Pendulum-v1", "--updates", 150, "--learn-steps", 150),
-        *(*SHORT, "--buffer-size", 1000),
-    ],
-}
 STOPS = {"ppo": [333], "dqn": [213], "sac": [187], "td3": [123], "iql": [71, 77]}
 
 FRESH = ("ppo", "sac", "td3")
 """Resumed in a process of their own, one for CartPole, Pendulum and MuJoCo each."""
 
 
-def write_data(path: Path) -> None:
-    rng, count = np.random.default_rng(0), 400
-    with h5py.File(path, "w") as file:
-        file["observations"] = rng.normal(size=(count, 3)).astype(np.float32)
-        file["actions"] = rng.uniform(-2, 2, (count, 1)).astype(np.float32)
-        file["rewards"] = rng.normal(size=count).astype(np.float32)
-        file["terminals"] = np.zeros(count, bool)
-        file["timeouts"] = np.arange(1, count + 1) % 200 == 0
-
-
-@pytest.mark.parametrize("name", RUNS)
-def test_resume_is_exact(bellmark, fresh, rows, here, monkeypatch, name):
-    words, options = RUNS[name], ["--log-every", 40, "--checkpoint-every", 100, "--eval-every", 100]
-    write_data(here / "pendulum.hdf5")
+@pytest.mark.parametrize("name", STOPS)
+def test_resume_is_exact(bellmark, fresh, rows, here, stopped, runs, recording, name):
+    words, options = runs[name], ["--log-every", 40, "--checkpoint-every", 100, "--eval-every", 100]
     assert bellmark(*words, *options, "--run", "whole")[0] == 0
     for index, stop in enumerate(STOPS[name]):
-        with monkeypatch.context() as patch:
-            patch.setattr(Interrupt, "__call__", lambda self, status, at=stop: stop_at(status, at))
+        with stopped(stop):
             first = [*words, *options, "--run", "parts"]
             status, out, _ = bellmark(*(["resume", "parts"] if index else first))
         assert status == 130
@@ -66,10 +44,6 @@ def test_resume_is_exact(bellmark, fresh, rows, here, monkeypatch, name):
         if file == "evaluations.csv" and name == "td3":
             continue  # it is not evaluated
         assert learning(rows(here / "whole" / file)) == learning(rows(here / "parts" / file))
-
-
-def stop_at(status, at: int) -> None:
-    status.stop = status.stop or status.clock >= at
 
 
 def learning(table: list[dict[str, str]]) -> list[dict[str, str]]:
@@ -114,11 +88,91 @@ def test_it_says_when_episodes_cannot_be_put_back(bellmark, here, small_ppo, mon
     assert "cannot be put back" in out
 
 
-def test_changed_data_is_refused(bellmark, here):
-    write_data(here / "pendulum.hdf5")
-    assert bellmark(*RUNS["iql"], "--run", "run")[0] == 0
-    with h5py.File(here / "pendulum.hdf5", "a") as file:
+def test_changed_data_is_refused(bellmark, runs, recording):
+    assert bellmark(*runs["iql"], "--run", "run")[0] == 0
+    with h5py.File(recording, "a") as file:
         file["rewards"][0] = 7.0
     status, _, err = bellmark("resume", "run", "--steps", 200)
     assert status == 1
     assert "is not the file that the run began with" in err
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "foreign"])
+def test_the_checkpoint_before_is_taken_where_the_last_is_bad(bellmark, rows, here, small_ppo, stopped, damage):
+    assert bellmark(*small_ppo, "--run", "whole")[0] == 0
+    with stopped(500):
+        assert bellmark(*small_ppo, "--run", "run")[0] == 130
+    last, previous = here / "run" / "last.bell", here / "run" / "previous.bell"
+    assert [checkpoint.read(path)[0]["extra"]["clock"] // 100 for path in (previous, last)] == [4, 5]
+    content = last.read_bytes()
+    last.unlink()
+    if damage != "missing":
+        last.write_bytes(content[:-100] if damage == "truncated" else (here / "whole" / "best.bell").read_bytes())
+    with stopped(530):
+        status, out, err = bellmark("resume", "run")
+    assert (status, err) == (130, "")
+    assert f"going on from {previous.relative_to(here)}, the checkpoint before it" in out
+    assert "going on with run at 401 steps" in out
+    assert checkpoint.read(previous)[0]["extra"]["clock"] == 401, "a damaged file has taken its place"
+    assert bellmark("resume", "run")[0] == 0
+    for file in ("progress.csv", "evaluations.csv"):
+        assert learning(rows(here / "whole" / file)) == learning(rows(here / "run" / file))
+    events = EventAccumulator(str(here / "run")).Reload().Scalars("time/fps")
+    assert [str(event.step) for event in events] == [row["clock"] for row in rows(here / "run" / "progress.csv")]
+    tensors = [checkpoint.read(here / folder / "last.bell")[1] for folder in ("whole", "run")]
+    assert [name for name in tensors[0] if not tensors[0][name].equal(tensors[1][name])] == []
+
+
+def test_without_any_good_checkpoint_it_says_what_is_wrong_with_the_last(bellmark, here, small_ppo):
+    assert bellmark(*small_ppo, "--run", "run")[0] == 0
+    for name in ("last", "previous"):
+        (here / "run" / f"{name}.bell").write_bytes(b"x" * 100)
+    status, _, err = bellmark("resume", "run", "--steps", 700)
+    assert (status, err.count("\n")) == (1, 1)
+    assert err.startswith("error: run/last.bell is damaged or no checkpoint")
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_there_is_a_last_checkpoint_at_every_moment(here, monkeypatch, links):
+    """Every call of the system that can change a name is looked at, with hard links and without."""
+    folder, there = RunFolder(here), []
+
+    def watched(real):
+        def call(*arguments, **keywords):
+            there.append(folder.last.read_bytes())
+            try:
+                return real(*arguments, **keywords)
+            finally:
+                there.append(folder.last.read_bytes())
+
+        return call
+
+    for count, keep in enumerate([False, True, True, False], 1):
+        if count == 2:
+            for name in ("replace", "rename", "unlink", "link"):
+                monkeypatch.setattr(os, name, watched(getattr(os, name)))
+            if not links:
+                monkeypatch.setattr(os, "link", lambda source, target: (_ for _ in ()).throw(PermissionError(1, "no")))
+        folder.save(partial(write_atomically, folder.last, str(count).encode()), keep=keep)
+    assert set(there) == {b"1", b"2", b"3", b"4"}
+    assert folder.previous.read_bytes() == b"2", "the last save was not to keep what it replaced"
+    assert sorted(path.name for path in here.iterdir()) == ["last.bell", "previous.bell"]
+
+
+def test_a_save_that_fails_keeps_both_checkpoints(here):
+    folder = RunFolder(here)
+    for count in (1, 2):
+        folder.save(partial(write_atomically, folder.last, str(count).encode()), keep=count > 1)
+    with pytest.raises(OSError, match="full"):
+        folder.save(lambda: (_ for _ in ()).throw(OSError("full")), keep=True)
+    assert (folder.previous.read_bytes(), folder.last.read_bytes()) == (b"1", b"2")
+    assert len(list(here.iterdir())) == 2
+
+
+def test_what_a_killed_process_left_is_removed(bellmark, here, small_ppo):
+    assert bellmark(*small_ppo, "--run", "run")[0] == 0
+    before = {path.name for path in (here / "run").iterdir()}
+    for name in (".last.bell.123.tmp", ".previous.bell.tmp", ".progress.csv.123.tmp", ".lock"):
+        (here / "run" / name).write_bytes(b"half")
+    assert bellmark("resume", "run")[0] == 0
+    assert {path.name for path in (here / "run").iterdir()} == before

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from bellmark.agents.core import checkpoint
-from bellmark.agents.core.errors import RunExists
+from bellmark.agents.core.errors import InvalidCheckpoint, RunExists
 from bellmark.scripts.run_folder import RunFolder, Table
 
 
@@ -23,8 +23,8 @@ def test_a_run_folder_holds_everything(finished, rows, small_ppo):
     folder, out = finished
     names = {path.name.partition(".out.")[0] for path in folder.path.iterdir()}
     assert names == {
-        *("manifest.json", "progress.csv", "evaluations.csv", "last.bell", "best.bell", "learning_curve.png"),
-        "events",
+        *("manifest.json", "progress.csv", "evaluations.csv", "learning_curve.png", "events"),
+        *("last.bell", "previous.bell", "best.bell"),
     }
     manifest = folder.manifest()
     assert manifest["command"] == ["bellmark", *small_ppo]
@@ -134,3 +134,14 @@ def test_a_table_stays_whole(here):
     again.read(lambda row: int(row["clock"]) <= 2)
     again.add({"clock": 5, "loss": 1})
     assert table.path.read_text() == "clock,loss\n1,\n2,0.5\n5,1\n"
+
+
+def test_rows_that_are_damaged_are_dropped(here):
+    folder = RunFolder(here)
+    lines = ["clock,mean,returns", "1,2.5,1 2", "2,x,1", "x,1,1", ",1,1", "3,,1", "3,1", "3,1,1 y", "4,nan,1", "5,1,1"]
+    folder.evaluations.path.write_text("\n".join(lines))
+    folder.go_on(4)
+    assert folder.evaluations.path.read_text() == "clock,mean,returns\n1,2.5,1 2\n4,nan,1\n"
+    folder.evaluations.path.write_bytes(b"clock,mean\n1,\xff\n")
+    with pytest.raises(InvalidCheckpoint, match=r"evaluations.csv is damaged .* remove it"):
+        folder.go_on(4)

@@ -1,0 +1,47 @@
+"""The least time that the matrix products of an update could take: the same products alone, into memory at hand."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution", "convolution_backward")
+
+
+class Operators(TorchDispatchMode):
+    """Counts the operators that run within it, and keeps the arguments of the matrix products."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+        self.products: list[Callable[[], Any]] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = function.overloadpacket.__name__
+        self.counts[name] += 1
+        if name in PRODUCTS:
+            kept = [x.detach().clone() if isinstance(x, torch.Tensor) else x for x in args]
+            self.products.append(lambda: function(*kept, **(kwargs or {})))
+        return function(*args, **(kwargs or {}))
+
+
+def floor(update: Callable[[], Any], updates: int, repeats: int = 30) -> tuple[float, float]:
+    """Seconds that the products of one update take alone, and how many operators it calls; means over `updates`."""
+    operators = Operators()
+    with operators:
+        for _ in range(updates):
+            update()
+    times = []
+    with torch.inference_mode():
+        for _ in range(repeats):
+            began = time.perf_counter()
+            for product in operators.products:
+                product()
+            times.append(time.perf_counter() - began)
+    return statistics.median(times) / updates, operators.counts.total() / updates

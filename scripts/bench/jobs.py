@@ -1,0 +1,65 @@
+"""What is measured: the same work for every contestant, in each one's own words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+CHEETAH, CARTPOLE, PONG = "HalfCheetah-v5", "CartPole-v1", "ALE/Pong-v5"
+WIDE = {"hidden": [256, 256], "batch_size": 256}
+EARLY = {"start": 300, "buffer_size": 1_000_000}
+
+
+@dataclass(frozen=True)
+class Job:
+    """Blocks of `block` units of work (environment steps, or updates), after `warmup` units.
+
+    The first contestant is the one that is judged: the ratio is its speed over another's. A contestant's name up to
+    the first dash is its script in this folder; its words, with `shared`, are what the script is told.
+    """
+
+    name: str
+    title: str
+    unit: str
+    warmup: int
+    block: int
+    shared: dict[str, Any]
+    contestants: dict[str, dict[str, Any]]
+    target: float
+    """The least ratio that we want against the second contestant."""
+
+
+def online(agent: str, env: str, num_envs: int, warmup: int, block: int, target: float, **settings: Any) -> Job:
+    """Training in an environment, at stable-baselines3's defaults but for `settings`."""
+    title = f"{agent.upper()}, {env}, {num_envs} environment{'s' * (num_envs > 1)}"
+    shared = {"work": "online", "agent": agent, "env": env, "num_envs": num_envs, "settings": settings}
+    peers: dict[str, dict[str, Any]] = {peer: {} for peer in ("sb3", *(("sbx",) if agent in ("sac", "td3") else ()))}
+    name = f"{agent}-{env.rpartition('/')[2].partition('-')[0].lower()}-{num_envs}"
+    return Job(name, title, "steps", warmup, block, shared, {"ours": {}, **peers}, target)
+
+
+def offline(agent: str, target: float) -> Job:
+    """Updates on recorded data of HalfCheetah's sizes."""
+    shared = {"work": "offline", "agent": agent, "sizes": [17, 6], "settings": WIDE}
+    return Job(f"{agent}-data", f"{agent}, updates", "updates", 50, 200, shared, {"ours": {}, "d3rlpy": {}}, target)
+
+
+def critics(agent: str, block: int, **settings: Any) -> Job:
+    """One update with ten critics against one with two."""
+    shared = {"work": "offline", "agent": agent, "sizes": [17, 6]}
+    words = {"ours-10": {"settings": {**WIDE, "critics": 10, **settings}}, "ours-2": {"settings": {**WIDE, **settings}}}
+    return Job(f"{agent}-critics", f"{agent}, 10 critics against 2", "updates", 20, block, shared, words, 0.2)
+
+
+JOBS = [
+    online("ppo", CHEETAH, 1, 2048, 4096, 3.0),
+    online("ppo", CHEETAH, 8, 16_384, 16_384, 2.5),
+    online("ppo", CARTPOLE, 8, 16_384, 16_384, 3.0),
+    online("dqn", CARTPOLE, 1, 2000, 8000, 3.0),
+    online("sac", CHEETAH, 1, 400, 300, 1.8, **WIDE, **EARLY),
+    online("td3", CHEETAH, 1, 400, 300, 1.8, **WIDE, **EARLY),
+    online("dqn", PONG, 1, 600, 600, 1.5, batch_size=32, start=200, buffer_size=10_000),
+    offline("iql", 2.0),
+    offline("td3_bc", 2.0),
+    critics("sac", 40),
+]

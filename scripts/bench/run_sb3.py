@@ -1,0 +1,52 @@
+"""stable-baselines3, and SBX (the same with JAX), as contestants."""
+
+# mypy: disable-error-code="no-redef"
+from __future__ import annotations
+
+from typing import Any
+
+try:
+    from .protocol import Run, serve, watch
+except ImportError:  # a script, in an interpreter without Bellmark
+    from protocol import Run, serve, watch
+
+NAMES = {"start": "learning_starts", "batch_size": "batch_size", "buffer_size": "buffer_size"}
+"""Our settings in their words; `hidden` goes into policy_kwargs."""
+
+
+def build(words: dict[str, Any], library: str = "stable_baselines3") -> Run:
+    import importlib
+
+    from stable_baselines3.common.env_util import make_atari_env, make_vec_env
+    from stable_baselines3.common.vec_env import VecFrameStack
+
+    algorithm = getattr(importlib.import_module(library), words["agent"].upper())
+    settings = {NAMES[name]: value for name, value in words["settings"].items() if name in NAMES}
+    if "hidden" in words["settings"]:
+        settings["policy_kwargs"] = {"net_arch": words["settings"]["hidden"]}
+    if words["env"].startswith("ALE/"):
+        env: Any = VecFrameStack(make_atari_env("PongNoFrameskip-v4", words["num_envs"]), 4)
+        model = algorithm("CnnPolicy", env, device="cpu", seed=0, **settings)
+    else:
+        env = make_vec_env(words["env"], words["num_envs"])
+        model = algorithm("MlpPolicy", env, device="cpu", seed=0, **settings)
+
+    watch(model.env, "step_wait", words)
+
+    def run(count: int) -> dict[str, Any]:
+        model.learn(count, reset_num_timesteps=False)
+        replay = vars(getattr(model, "replay_buffer", None) or model.rollout_buffer).values()
+        return {"replay_bytes": sum(value.nbytes for value in replay if hasattr(value, "nbytes"))}
+
+    return run
+
+
+def limited(words: dict[str, Any]) -> Run:
+    import torch
+
+    torch.set_num_threads(words["threads"])
+    return build(words)
+
+
+if __name__ == "__main__":
+    serve(limited)

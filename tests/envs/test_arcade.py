@@ -1,0 +1,72 @@
+"""Atari goes on bit for bit from a state that went through a file, sticky actions and all."""
+
+from __future__ import annotations
+
+import json
+
+import gymnasium
+import numpy as np
+import pytest
+from bellmark.agents.core.checkpoint import flatten, unflatten
+from bellmark.agents.core.errors import InvalidCheckpoint
+from bellmark.envs import make
+
+ale_py = pytest.importorskip("ale_py")
+
+
+def play(env, steps, seed):
+    rng = np.random.default_rng(seed)
+    return [env.step(rng.integers(env.spec.actions, size=env.num_envs)) for _ in range(steps)]
+
+
+def through_a_file(state):
+    tensors = {}
+    return unflatten(json.loads(json.dumps(flatten(state, "env", tensors))), tensors)
+
+
+def preprocessed(**kwargs):
+    gymnasium.register_envs(ale_py)
+    return gymnasium.wrappers.AtariPreprocessing(gymnasium.make("ALE/Breakout-v5", frameskip=1, **kwargs))
+
+
+@pytest.mark.parametrize(
+    ("env_id", "kwargs"),
+    [
+        ("ALE/Pong-v5", {"repeat_action_probability": 0.5, "frameskip": (2, 6)}),
+        ("ALE/Breakout-v5", {"obs_type": "ram", "max_num_frames_per_episode": 400}),
+        (preprocessed, {"repeat_action_probability": 0.25}),
+    ],
+)
+@pytest.mark.parametrize("backend", ["sync", "async"])
+def test_a_fresh_environment_goes_on_with_the_same_sticky_actions(env_id, kwargs, backend):
+    with make(env_id, 2, backend=backend, **kwargs) as env, make(env_id, 2, **kwargs) as fresh:
+        env.reset(3)
+        current = play(env, 70, 0)[-1].obs
+        assert env.obstacle() == ""
+        state = through_a_file(env.state())
+        then = play(env, 300, 1)
+        np.testing.assert_array_equal(fresh.load_state(state), current)
+        for step, same in zip(then, play(fresh, 300, 1), strict=True):
+            for field, other in zip(step, same, strict=True):
+                np.testing.assert_array_equal(field, other)
+        assert fresh.pop_episodes() == env.pop_episodes()
+        assert len({step.obs.tobytes() for step in then}) > 200, "the screen moves"
+
+
+def test_a_state_of_another_game_or_a_damaged_one_is_refused():
+    with make("ALE/Pong-v5", obs_type="ram") as pong, make("ALE/Breakout-v5", obs_type="ram") as breakout:
+        pong.reset(0)
+        state = pong.state()
+        with pytest.raises(InvalidCheckpoint, match="the emulator is damaged, or of another game"):
+            breakout.load_state(state)
+        emulator = state["environments"]["columns"][0][-1]["arcade"]
+        emulator["state"] = emulator["state"][:5000]
+        with pytest.raises(InvalidCheckpoint, match="the emulator is damaged, or of another game"):
+            pong.load_state(state)
+
+
+def test_ales_own_vector_environment_cannot_give_its_state():
+    with make(ale_py.vector_env.AtariVectorEnv("pong", 2)) as env:
+        env.reset(0)
+        assert env.state() is None
+        assert env.obstacle().startswith("AtariVectorEnv cannot give the state of its environments")

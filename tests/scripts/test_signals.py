@@ -1,0 +1,83 @@
+"""Ctrl-C and SIGTERM save first, whatever is going on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from bellmark.agents.core import checkpoint
+from bellmark.scripts.hooks import Evaluate
+
+
+def started(here, words) -> subprocess.Popen[str]:
+    """A training in a process group of its own, as a terminal starts it, which has written two rows."""
+    command = [sys.executable, "-m", "bellmark.scripts.main", *map(str, words), "--run", "run"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    path, until = here / "run" / "progress.csv", time.monotonic() + 120
+    while not (path.exists() and path.read_text().count("\n") > 1):
+        assert time.monotonic() < until
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    return process
+
+
+@pytest.mark.parametrize(("number", "tell"), [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill)])
+def test_an_interrupt_saves_and_says_how_to_go_on(bellmark, here, number, tell):
+    """A terminal's Ctrl-C comes to the whole process group: workers must not die before the training has saved."""
+    words = ["train", "ppo", "--env", "CartPole-v1", "--backend", "async", "--num-envs", 2, "--steps", 10_000_000]
+    process = started(here, [*words, "--log-every", 200, "--hidden", 8])
+    tell(process.pid, number)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "go on with: bellmark resume run" in out
+    assert err == ""
+    assert (here / "run" / "learning_curve.png").exists()
+    saved = checkpoint.read(here / "run" / "last.bell")[0]
+    assert saved["env_state"]["lost_episodes"] == 0
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)  # no worker is left
+    assert bellmark("resume", "run", "--steps", saved["counters"]["steps"] + 100)[0] == 0
+
+
+def test_during_an_evaluation(bellmark, small_ppo, here, monkeypatch):
+    real = Evaluate.__call__
+
+    def evaluate(self, status):
+        os.kill(os.getpid(), signal.SIGINT)
+        real(self, status)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluate, "__call__", evaluate)
+        status, out, _ = bellmark(*small_ppo, "--run", "run")
+    assert status == 130
+    assert "evaluation at 200: return" in out
+    assert checkpoint.read(here / "run" / "last.bell")[0]["extra"]["clock"] == 200
+    assert bellmark("resume", "run")[0] == 0
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_during_a_save(bellmark, small_ppo, here, monkeypatch, times):
+    """Once, and the save ends and is the last; twice, and the checkpoint before is intact."""
+    real, seen = os.fsync, []
+
+    def fsync(file):
+        real(file)
+        if ".last.bell" in os.readlink(f"/proc/self/fd/{file}"):
+            seen.append(file)
+            for _ in range(times if len(seen) == 2 else 0):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        status, out, err = bellmark(*small_ppo, "--run", "run")
+    assert status == 130
+    assert checkpoint.read(here / "run" / "last.bell")[0]["extra"]["clock"] == (401 if times == 1 else 200)
+    assert ("go on with" in out, "interrupted" in err) == (times == 1, times == 2)
+    assert not list((here / "run").glob(".*")), "half-written files, or a lock, were left"
+    assert bellmark("resume", "run")[0] == 0
