@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import multiprocessing.util
+import select
 import signal
 import time
 import warnings
@@ -64,7 +65,7 @@ class Workers(gymnasium.vector.VectorEnv):
         self._shared = self._context.RawArray("b", num_envs * self._layout.itemsize)
         self._rows = fields(self._shared, self._layout)
         self._seed = self._failures = self._requests = 0
-        self._workers: dict[int, tuple[Any, Any]] = {}
+        self._workers: dict[int, tuple[Any, Any, select.poll]] = {}
         self._stop = multiprocessing.util.Finalize(self, _stop, (self._workers,), exitpriority=0)
         for column in range(num_envs):
             self._start(column)
@@ -79,13 +80,15 @@ class Workers(gymnasium.vector.VectorEnv):
         """Starts new episodes, with `options["reset_mask"]` [N] bool in those columns only."""
         self._seed = self._seed if seed is None else seed
         columns = range(self.num_envs) if options is None else np.flatnonzero(options["reset_mask"]).tolist()
-        self._ask(columns, [("reset", None if seed is None else seed + column) for column in columns])
+        self._collect(
+            {column: self._send([column], "reset", None if seed is None else seed + column) for column in columns}
+        )
         return self._rows["obs"], {}
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         rows, info = self._rows, dict[str, Any]()
         rows["action"][...] = actions
-        answers = self._ask(range(self.num_envs), [("step",)] * self.num_envs)
+        answers = self._collect(dict.fromkeys(range(self.num_envs), self._send(range(self.num_envs), "step")))
         if any(answer is not None for answer in answers):
             lost = np.array([isinstance(answer, Failure) for answer in answers])
             info = {"final_obs": answers}
@@ -99,7 +102,7 @@ class Workers(gymnasium.vector.VectorEnv):
         """What `snapshot.take` gives of the same environments in one process. Raises snapshot.Obstacle."""
         if self.closed:
             raise snapshot.Obstacle("the environments are closed")
-        tag = self._send(range(self.num_envs), [("take",)] * self.num_envs)
+        tag = self._send(range(self.num_envs), "take")
         parts = []
         for column in range(self.num_envs):
             try:
@@ -116,9 +119,9 @@ class Workers(gymnasium.vector.VectorEnv):
         form = {"vector": snapshot.vector_form(self), "columns": ([],) * self.num_envs}
         require_form({"restarts": [0, 0]} | state, form | {"restarts": (0, 0)}, "the state of the environments")
         self._seed, self._failures = map(int, state.get("restarts", (self._seed, self._failures)))
-        tag = self._send(range(self.num_envs), [("put_back", part) for part in snapshot.split(state)])
+        tags = [self._send([column], "put_back", part) for column, part in enumerate(snapshot.split(state))]
         try:
-            answers = [self._answer(column, tag) for column in range(self.num_envs)]
+            answers = [self._answer(column, tag) for column, tag in enumerate(tags)]
         except Failure as failure:
             raise InvalidCheckpoint(f"an environment does not survive its saved state: {failure}") from None
         for answer in answers:
@@ -129,10 +132,10 @@ class Workers(gymnasium.vector.VectorEnv):
     def close_extras(self, **kwargs: Any) -> None:
         self._stop()
 
-    def _ask(self, columns: Sequence[int], requests: list[tuple]) -> list[Any]:
-        """The answers of these columns. Where one fails it is replaced, and its answer is the Failure."""
-        tag, answers = self._send(columns, requests), list[Any]()
-        for column in columns:
+    def _collect(self, tags: dict[int, int]) -> list[Any]:
+        """The answers of columns to the requests of these tags. A failed worker is replaced, its answer the Failure."""
+        answers = list[Any]()
+        for column, tag in tags.items():
             try:
                 answers.append(self._answer(column, tag))
             except Failure as failure:
@@ -140,24 +143,26 @@ class Workers(gymnasium.vector.VectorEnv):
                 answers.append(failure)
         return answers
 
-    def _send(self, columns: Sequence[int], requests: list[tuple]) -> int:
-        """Sends each column its request; gives the tag that the answers will carry."""
+    def _send(self, columns: Sequence[int], *request: Any) -> int:
+        """Sends these columns a request; gives the tag that the answers will carry."""
         if self.closed:
             raise EnvironmentFailed("the environments are closed: make them again.")
         self._requests += 1
         self._deadline = time.monotonic() + self.timeout
-        for column, request in zip(columns, requests, strict=True):
+        tagged = self._requests, *request
+        for column in columns:
             with contextlib.suppress(OSError):  # its process has ended, as is found when it does not answer
-                self._workers[column][1].send((self._requests, *request))
+                self._workers[column][1].send(tagged)
         return self._requests
 
     def _answer(self, column: int, tag: int) -> Any:
         """The answer to the request of that tag; an older one, to a step that was interrupted, is passed over."""
-        process, pipe = self._workers[column]
+        process, pipe, readable = self._workers[column]
         try:
             answered = -1
             while answered != tag:
-                if not (pipe.poll(max(self._deadline - time.monotonic(), 0.0)) or pipe.poll(GRACE)):
+                remaining = max(self._deadline - time.monotonic(), 0.0)
+                if not (readable.poll(1000.0 * remaining) or readable.poll(1000.0 * GRACE)):
                     process.kill()
                     raise Failure(f"it gave no answer within {self.timeout:g} seconds")
                 answered, answer = pipe.recv()
@@ -175,7 +180,7 @@ class Workers(gymnasium.vector.VectorEnv):
     def _replace(self, column: int, failure: Failure) -> None:
         """Puts a fresh worker with a fresh episode there. Raises EnvironmentFailed when no restart is left."""
         while True:
-            process, pipe = self._workers[column]
+            process, pipe, _ = self._workers[column]
             process.kill()
             process.join()
             pipe.close()
@@ -195,8 +200,8 @@ class Workers(gymnasium.vector.VectorEnv):
             self._start(column)
             try:
                 self._answer(column, 0)
-                request = "reset", derive(self._seed, "restart", self._failures)
-                self._answer(column, self._send([column], [request]))
+                seed = derive(self._seed, "restart", self._failures)
+                self._answer(column, self._send([column], "reset", seed))
                 return
             except Failure as another:
                 failure = another
@@ -207,17 +212,19 @@ class Workers(gymnasium.vector.VectorEnv):
         process = self._context.Process(target=work, args=arguments, daemon=True)  # type: ignore[attr-defined]
         process.start()
         theirs.close()
-        self._workers[column] = process, pipe
+        readable = select.poll()  # several times as fast as pipe.poll
+        readable.register(pipe.fileno(), select.POLLIN)
+        self._workers[column] = process, pipe, readable
         self._deadline = time.monotonic() + self.timeout
 
 
-def _stop(workers: dict[int, tuple[Any, Any]]) -> None:
+def _stop(workers: dict[int, tuple[Any, Any, select.poll]]) -> None:
     """Lets the workers close their environments, and ends those that take too long."""
-    for _, pipe in workers.values():
+    for _, pipe, _ in workers.values():
         with contextlib.suppress(OSError):
             pipe.send((-1, "close"))
     deadline = time.monotonic() + CLOSING
-    for process, pipe in workers.values():
+    for process, pipe, _ in workers.values():
         process.join(max(deadline - time.monotonic(), 0.0))
         process.kill()
         process.join()

@@ -25,7 +25,7 @@ class Step(NamedTuple):
     truncated: np.ndarray
     """[N] bool: the episode was cut off; the value of `next_obs` still counts."""
     valid: np.ndarray
-    """[N] bool: False where this step only reset the environment and is no transition."""
+    """[N] bool: False where this step is no transition: it only reset the environment, or its episode was lost."""
     obs: np.ndarray
     """[N, ...] observation to act on next: `next_obs`, but the first of a new episode where `restarted`."""
     restarted: np.ndarray | None = None

@@ -139,8 +139,8 @@ def test_an_answer_that_nobody_waited_for_is_passed_over():
     with make("CartPole-v1", 2, backend="async") as env, make("CartPole-v1", 2) as sync:
         env.reset(0)
         sync.reset(0)
-        env.env._send([0, 1], [("step",), ("step",)])  # as if Ctrl-C had come right after
-        assert all(pipe.poll(10.0) for _, pipe in env.env._workers.values())
+        env.env._send([0, 1], "step")  # as if Ctrl-C had come right after
+        assert all(pipe.poll(10.0) for _, pipe, _ in env.env._workers.values())
         sync.step(np.zeros(2, np.int64))
         assert rows(play(env, 8), 1) == rows(play(sync, 8), 1)
 

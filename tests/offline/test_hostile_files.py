@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 
 import h5py
 import numpy as np
@@ -231,17 +230,24 @@ def test_the_end_of_the_child_is_said(tmp_path, monkeypatch, code, reason):
         dataset(path)
 
 
+def test_a_file_that_crashes_the_library_is_refused(tmp_path):
+    """One bit in the type of a text, of which HDF5 2.0 dies; without a process of its own, this test would, too."""
+    path = written(tmp_path / "mine.hdf5", lambda file: file.update({"metadata/algorithm": "SAC"}))
+    content, sound = path.read_bytes(), bytes.fromhex("1901010010000000")
+    assert content.count(sound) == 1
+    path.write_bytes(content.replace(sound, bytes.fromhex("1901050010000000")))
+    with pytest.raises(InvalidData, match="HDF5's library cannot read it"):
+        dataset(path)
+
+
 def test_a_file_that_makes_the_library_loop_is_given_up(tmp_path, monkeypatch):
-    """A group whose list of links leads back to itself; HDF5 2.0 follows it for ever."""
+    """A free list that leads back to itself, which HDF5 2.0 follows for ever and allocates memory all the way."""
     path = written(tmp_path / "mine.hdf5")
     content = bytearray(path.read_bytes())
     heap = content.index(b"HEAP")
-    free = int.from_bytes(content[heap + 16 : heap + 24], "little")
-    data = int.from_bytes(content[heap + 24 : heap + 32], "little")
+    free, data = (int.from_bytes(content[heap + place : heap + place + 8], "little") for place in (16, 24))
     content[data + free : data + free + 8] = free.to_bytes(8, "little")
     path.write_bytes(content)
     monkeypatch.setattr(hdf5, "SECONDS", 1.0)
-    started = time.monotonic()
-    with pytest.raises(InvalidData, match=r"CPU time limit exceeded|damaged"):
+    with pytest.raises(InvalidData, match=r"CPU time limit exceeded|memory allocation failed"):
         dataset(path)
-    assert time.monotonic() - started < 20

@@ -20,7 +20,7 @@ from audit import Audit
 from bellmark.agents.core.errors import BellmarkError
 
 INTEGERS = [0, 1, 2, 127, 128, 255, 2**15, 2**16 - 1, 2**31 - 1, 2**32 - 1, 2**40, 2**63 - 1, 2**63, 2**64 - 1]
-MEMORY, GROWTH, SECONDS = 2**31, 2**30, 30.0
+MEMORY, GROWTH, SECONDS = 2**31, 2**30, 6.0
 """Bytes that a process may allocate beside what it has, bytes that it may use, and processor time for one case."""
 
 Maker = Callable[[Random], bytes]

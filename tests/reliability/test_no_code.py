@@ -19,6 +19,7 @@ ALLOWED = {
     "envs/__init__.py __getattr__": "imports a module of the package, by a table in that file",
     "offline/__init__.py __getattr__": "imports a module of the package, by a table in that file",
     "scripts/main.py command": "imports the file of a command, by a list in that file",
+    "scripts/bench/run_sb3.py build": "imports one of two libraries that are compared, named in that folder",
     "scripts/resume.py allow": "imports the module that the user has named on the command line",
 }
 """Where a module may be imported by a name that is computed, and why that name comes from no file."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-import types
 from pathlib import Path
 
 import gymnasium
@@ -175,7 +174,7 @@ def test_rerun_refuses_changed_data_and_a_folder_that_holds_a_run(bellmark, here
     assert "the run folder run is not empty" in err
 
 
-def test_an_environment_of_a_module_needs_to_be_named(bellmark, here, small_ppo, monkeypatch):
+def test_an_environment_of_a_module_needs_to_be_named(bellmark, here, small_ppo, monkeypatch, request):
     """A run folder may come from anywhere: what it names is imported only if the user names it too."""
     monkeypatch.syspath_prepend(here)
     cart_pole = "gymnasium.envs.classic_control.cartpole:CartPoleEnv"
@@ -185,15 +184,16 @@ def test_an_environment_of_a_module_needs_to_be_named(bellmark, here, small_ppo,
     words = ["mine:Mine-v0" if word == "CartPole-v1" else word for word in small_ppo]
     assert bellmark(*words, "--run", "run")[0] == 0
 
-    def forgotten(*command):
-        sys.modules.pop("mine")
-        del gymnasium.registry["Mine-v0"]
-        status, _, err = bellmark(*command)
-        imported = "mine" in sys.modules
-        sys.modules.setdefault("mine", types.ModuleType("mine"))
-        gymnasium.registry.setdefault("Mine-v0", None)
-        return status, imported, err
+    def forget():
+        sys.modules.pop("mine", None)
+        gymnasium.registry.pop("Mine-v0", None)
 
+    def forgotten(*command):
+        forget()
+        status, _, err = bellmark(*command)
+        return status, "mine" in sys.modules, err
+
+    request.addfinalizer(forget)
     for command in (
         ["resume", "run", "--steps", 700],
         ["resume", "run", "--verify"],
