@@ -82,23 +82,27 @@ class TanhNormal(NamedTuple):
 
 
 class Categorical(NamedTuple):
-    """Choices with the given logits `[B, A]`."""
+    """Choices with the given log-probabilities `[B, A]`."""
 
-    logits: Tensor
+    log_probs: Tensor
+
+    @classmethod
+    def of(cls, logits: Tensor) -> Categorical:
+        """With probabilities in proportion to exp(logits)."""
+        return cls(logits.log_softmax(-1))
 
     def mode(self) -> Tensor:
-        return self.logits.argmax(-1)
+        return self.log_probs.argmax(-1)
 
     def sample(self) -> Tensor:
         """`[B]` int64, by the exponential race: the first of A clocks with rates p_a to ring."""
-        return (self.logits.softmax(-1) / torch.empty_like(self.logits).exponential_()).argmax(-1)
+        return (self.log_probs.exp() / torch.empty_like(self.log_probs).exponential_()).argmax(-1)
 
     def log_prob(self, action: Tensor) -> Tensor:
-        return self.logits.log_softmax(-1).gather(-1, action.unsqueeze(-1)).squeeze(-1)
+        return self.log_probs.gather(-1, action.unsqueeze(-1)).squeeze(-1)
 
     def entropy(self) -> Tensor:
-        log_prob = self.logits.log_softmax(-1)
-        return -(log_prob.exp() * log_prob).sum(-1)
+        return -(self.log_probs.exp() * self.log_probs).sum(-1)
 
 
 class Deterministic(nn.Module):
@@ -152,7 +156,7 @@ class Softmax(nn.Module):
         self.last = mlp(features, (), spec.actions, init=last_init)
 
     def forward(self, obs: Tensor) -> Categorical:
-        return Categorical(self.last(self.body(obs)))
+        return Categorical.of(self.last(self.body(obs)))
 
 
 def stochastic_policy(spec: Spec, hidden: Sequence[int], activation: Activation = "tanh") -> Gaussian | Softmax:

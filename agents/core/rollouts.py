@@ -73,8 +73,9 @@ class RolloutAgent(Agent):
         self.stop_pass = False
         for _ in range(c.epochs):
             order = torch.randperm(len(rows.obs), device=self.device)
-            for index in order.tensor_split(max(round(len(order) / c.batch_size), 1)):
-                yield RolloutBatch(*(field[index] for field in rows))
+            shuffled = (field[order].tensor_split(max(round(len(order) / c.batch_size), 1)) for field in rows)
+            for fields in zip(*shuffled, strict=True):
+                yield RolloutBatch(*fields)
                 if self.stop_pass:
                     break
             if self.stop_pass:

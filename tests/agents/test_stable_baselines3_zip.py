@@ -124,7 +124,7 @@ def test_fresh_agents_act_as_in_stable_baselines3(trained, name):
                 np.testing.assert_allclose(own.mean * half + middle, law.mean, atol=1e-5)
                 np.testing.assert_allclose((own.log_std.exp() * half).expand_as(law.stddev), law.stddev, rtol=1e-5)
             else:
-                np.testing.assert_allclose(own.logits.softmax(-1), law.probs, atol=1e-6)
+                np.testing.assert_allclose(own.log_probs.exp(), law.probs, atol=1e-6)
         elif agent.name == "dqn":
             np.testing.assert_allclose(agent.q(flat), model.q_net(tensor), atol=1e-5)
             np.testing.assert_allclose(agent.q_target(flat), model.q_net_target(tensor), atol=1e-5)

@@ -234,8 +234,8 @@ def test_a_file_that_crashes_the_library_is_refused(tmp_path):
     """One bit in the type of a text, of which HDF5 2.0 dies; without a process of its own, this test would, too."""
     path = written(tmp_path / "mine.hdf5", lambda file: file.update({"metadata/algorithm": "SAC"}))
     content, sound = path.read_bytes(), bytes.fromhex("1901010010000000")
-    assert content.count(sound) == 1
-    path.write_bytes(content.replace(sound, bytes.fromhex("1901050010000000")))
+    assert content.count(sound) == 1, "the type of a text of variable length"
+    path.write_bytes(content.replace(sound, bytes.fromhex("1905010010000000")))
     with pytest.raises(InvalidData, match="HDF5's library cannot read it"):
         dataset(path)
 

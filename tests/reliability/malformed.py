@@ -36,7 +36,7 @@ class Found(NamedTuple):
     died: dict[int, str]
     """Cases that crashed the process or hung."""
     growth: int
-    """Bytes by which the memory of a process grew at most."""
+    """Bytes by which reading one case raised the memory of the process at most."""
 
 
 def mutated(content: bytes, rng: Random) -> bytes:
@@ -122,12 +122,14 @@ def _read_all(makers: Sequence[Maker], read: Callable[[Path], Any], folder: Path
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # a C library's complaints
     os.chdir(folder / "empty")
     sys.dont_write_bytecode = True
-    path, audit, start = folder / "case.zip", Audit(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    path, audit, before = folder / "case.zip", Audit(), _memory("VmRSS")
     while tally[0] < wanted:
         wrong: list[str] = []
         signal.setitimer(signal.ITIMER_PROF, SECONDS)  # ends the process
         try:
             path.write_bytes(case(makers, tally[0]))
+            Path("/proc/self/clear_refs").write_text("5")  # forgets the peak of the memory so far
+            before = _memory("VmRSS")
             audit.armed = True
             read(path)
             tally[1] += 1
@@ -141,6 +143,12 @@ def _read_all(makers: Sequence[Maker], read: Callable[[Path], Any], folder: Path
             wrong += [event for event in audit.seen if not any(word in event for word in own)]
             file.writelines(f"{json.dumps(f'{tally[0]}: {text}')}\n" for text in wrong)
         audit.seen.clear()
-        tally[3] = max(tally[3], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start)
+        tally[3] = max(tally[3], _memory("VmHWM") - before)
         tally[0] += 1
     os._exit(0)
+
+
+def _memory(field: str) -> int:
+    """What Linux says of this process, in KiB."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition(f"{field}:")[2].split(maxsplit=1)[0])

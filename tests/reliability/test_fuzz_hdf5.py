@@ -121,4 +121,4 @@ def test_hdf5(tmp_path, monkeypatch, count, record):
 
 def test_hdf5_with_a_process_for_each_file(tmp_path, count, record):
     makers = [lambda rng: mutated(EARLY[0], rng), odd]
-    check("D4RL/HDF5 reader, a process for each file", makers, read, tmp_path, count(6, 2000), record)
+    check("D4RL/HDF5 reader, a process for each file", makers, read, tmp_path, count(6, 1000), record)

@@ -52,7 +52,7 @@ def test_settings(tmp_path, count, record):
         arguments.with_settings("ppo", "env", Options(env="CartPole-v1"), PPOConfig(), ["--settings", str(path)])
 
     makers = [lambda rng: mutated(TOML.encode(), rng), words, lambda rng: rng.randbytes(rng.randrange(200))]
-    check("TOML settings", makers, read, tmp_path, count(600, 150_000), record)
+    check("TOML settings", makers, read, tmp_path, count(600, 100_000), record)
 
 
 @pytest.fixture(scope="module")
@@ -129,4 +129,4 @@ def test_zip(tmp_path, zips, count, record):
         assert np.isfinite(action).all()
 
     makers = [lambda rng: mutated(rng.choice(zips), rng), settings, instructions, names, policy]
-    check("stable-baselines3 zip reader", makers, read, tmp_path, count(300, 120_000), record)
+    check("stable-baselines3 zip reader", makers, read, tmp_path, count(300, 100_000), record)
