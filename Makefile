@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt
 
-.PHONY: demo test test-learn reliability check format evidence clean
+.PHONY: demo test test-learn reliability bench check format evidence clean
 
 demo: .venv/installed  ## train PPO on CartPole-v1 until it is solved, with a picture at the end
 	rm -rf runs/demo
@@ -18,6 +18,9 @@ test-learn: .venv/installed-dev  ## train every agent for minutes and compare wi
 
 reliability: .venv/installed-dev  ## inject every fault and fuzz every reader as often as the evidence needs (about two hours)
 	nice -n 10 $(BIN)/python -m pytest tests/reliability --full --record scripts/evidence/reliability.csv
+
+bench: .venv/installed-dev  ## measure speed and memory beside stable-baselines3, on an idle machine
+	$(BIN)/bellmark bench --out scripts/evidence/bench.json
 
 check: .venv/installed-dev  ## what a commit must pass: style and types (then `make test`)
 	$(BIN)/ruff check .

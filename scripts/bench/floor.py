@@ -10,16 +10,19 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "convolution", "convolution_backward")
 
 
 class Operators(TorchDispatchMode):
-    """Counts the operators that run within it, and keeps the arguments of the matrix products."""
+    """Counts the operators that run within it and the bytes of their new tensors, and keeps the matrix products."""
 
     def __init__(self) -> None:
         super().__init__()
         self.counts: Counter[str] = Counter()
+        self.allocated = 0
+        """Bytes of tensors that share no memory with an argument."""
         self.products: list[Callable[[], Any]] = []
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -28,7 +31,12 @@ class Operators(TorchDispatchMode):
         if name in PRODUCTS:
             kept = [x.detach().clone() if isinstance(x, torch.Tensor) else x for x in args]
             self.products.append(lambda: function(*kept, **(kwargs or {})))
-        return function(*args, **(kwargs or {}))
+        result = function(*args, **(kwargs or {}))
+        own = {x.untyped_storage().data_ptr() for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)}
+        for x in tree_leaves(result):
+            if isinstance(x, torch.Tensor) and x.untyped_storage().data_ptr() not in own:
+                self.allocated += x.nbytes
+        return result
 
 
 def floor(update: Callable[[], Any], updates: int, repeats: int = 30) -> tuple[float, float]:
