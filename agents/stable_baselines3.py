@@ -12,13 +12,10 @@ Statistics of VecNormalize are in a pickle beside the zip, which is not read: sc
 
 from __future__ import annotations
 
-import io
 import itertools
 import math
-import pickletools
 import re
 import warnings
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .core import memory
+from .core import state_dict
 from .core.agent import Agent
 from .core.container import parse
 from .core.errors import InvalidCheckpoint
@@ -62,10 +59,6 @@ SOURCES = {
 HARMLESS = {":type:", ":serialized:", "net_arch", "activation_fn", "n_critics", "use_sde", "log_std_init", "ortho_init"}
 HARMLESS |= {"optimizer_class", "optimizer_kwargs", "normalize_images", "share_features_extractor", "device"}
 """Arguments of a policy that change nothing in it but what its tensors show or what is checked."""
-GLOBALS = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch FloatStorage"}
-"""All that a file of float32 tensors needs to name. torch allows more, among it what takes any amount of memory."""
-LIMITS = {"data": 20_000_000, "data.pkl": 1_000_000}
-"""Sizes in bytes, a thousand times the usual, beyond which entries of these names are not looked into."""
 Layers = list[tuple[Tensor, Tensor]]
 """Weights `[inputs, outputs]` and biases `[outputs]`; an ensemble's with an axis before."""
 
@@ -76,8 +69,9 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Agent:
     Raises InvalidCheckpoint if the file is damaged, lacks what is needed, or holds a policy that no agent can express.
     """
     try:
-        settings, tensors = read(path)
-        agent = build(settings, tensors, device)
+        found = state_dict.entries(Path(path), ("data", "policy.pth"))
+        settings = parse(found["data"].decode())
+        agent = build(settings, state_dict.read(found["policy.pth"]), device)
     except InvalidCheckpoint as error:
         raise InvalidCheckpoint(f"{path} cannot be loaded: {error}") from error
     except Exception as error:  # values of any type may stand anywhere in it
@@ -87,59 +81,10 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Agent:
     return agent
 
 
-def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Settings and tensors, checked one by one, not against each other."""
-    entries = _entries(Path(path), ("data", "policy.pth"))
-    settings = parse(entries["data"].decode())
-    if not isinstance(settings, dict):
-        raise InvalidCheckpoint("its settings are no table")
-    inner = entries["policy.pth"]
-    if not inner.startswith(b"PK"):
-        raise InvalidCheckpoint("its tensors are in the format before torch 1.6: save it again with a newer torch")
-    entries = _entries(io.BytesIO(inner))
-    clean = io.BytesIO()  # written anew, so that torch's own zip reader finds what was checked here
-    with zipfile.ZipFile(clean, "w") as archive:
-        for name, content in entries.items():
-            archive.writestr(name, content)
-            calls = pickletools.genops(content) if name.endswith("/data.pkl") else ()
-            if foreign := {str(argument) for code, argument, _ in calls if "GLOBAL" in code.name} - GLOBALS:
-                raise InvalidCheckpoint(f"its tensors would need {min(foreign)}, more than float32 tensors do")
-    clean.seek(0)
-    try:
-        tensors = torch.load(clean, map_location="cpu", weights_only=True)
-    except Exception as error:  # its message would recommend to run the code in the file
-        raise InvalidCheckpoint("its tensors are damaged") from error
-    values = tensors.values()
-    if not all(type(value) is Tensor for value in values) or sum(4 * value.numel() for value in values) > len(inner):
-        raise InvalidCheckpoint("it holds something else than tensors, or less than they state")
-    if not all(value.isfinite().all() for value in values):
-        raise InvalidCheckpoint("its tensors hold NaN or infinity")
-    return settings, tensors
-
-
-def _entries(file: Path | io.BytesIO, wanted: tuple[str, ...] = ()) -> dict[str, bytes]:
-    """The `wanted` entries of a zip file, or all: none compressed, as stable-baselines3 and torch write them.
-
-    So nothing grows on reading, and all of it together is not larger than the file.
-    """
-    length = file.stat().st_size if isinstance(file, Path) else file.getbuffer().nbytes
-    with zipfile.ZipFile(file) as archive:
-        infos = {info.filename: info for info in archive.infolist()}
-        if any(info.compress_type or info.flag_bits & 1 for info in infos.values()):
-            raise InvalidCheckpoint("it is compressed or encrypted: save it again with stable-baselines3")
-        if len(infos) < len(archive.infolist()) or any(".." in name or name.startswith("/") for name in infos):
-            raise InvalidCheckpoint("its entries have the same name twice, or names that lead elsewhere")
-        if missing := set(wanted) - infos.keys():
-            raise InvalidCheckpoint(f"it lacks {sorted(missing)}: give a zip file that stable-baselines3 has saved")
-        sizes = {name: infos[name].file_size for name in wanted or infos}
-        if sum(sizes.values()) > length or any(n > LIMITS.get(k.rpartition("/")[2], n) for k, n in sizes.items()):
-            raise InvalidCheckpoint("its entries overlap or are absurdly large")
-        memory.require(3 * sum(sizes.values()), "three times its content", "cut it down", error=InvalidCheckpoint)
-        return {name: archive.read(name) for name in sizes}
-
-
 def build(settings: dict[str, Any], tensors: dict[str, Tensor], device: str | torch.device) -> Agent:
     """The agent. Consumes `tensors`. Raises InvalidCheckpoint if they do not fit the settings, or fit no agent."""
+    if not isinstance(settings, dict):
+        raise InvalidCheckpoint("its settings are no table")
     source = _source(settings)
     networks = {name: _network(tensors, places) for name, places in source.networks.items()}
     actor = next(iter(networks.values()))

@@ -9,7 +9,7 @@ from typing import Any
 from tyro.conf import Positional
 
 from ..agents.core.errors import InvalidCheckpoint
-from . import compare, fit, resume, train
+from . import differences, fit, resume, train
 from .run_folder import RunFolder
 
 
@@ -56,13 +56,13 @@ def rerun(arguments: Arguments, argv: list[str]) -> int:
     until = min(end[0]["extra"]["clock"] for end in ends)
     what, found = [], []
     for table, other in names:
-        count, different = compare.tables(other.path, table.path, until)
+        count, different = differences.tables(other.path, table.path, until)
         what.append(f"{count} rows of {table.path.name}")
         found += different
     if len(ends) == 2:
         what.append(f"{len(ends[0][1])} tensors of {old.last.name}")
-        found += compare.checkpoints(ends[1], ends[0])
-    return compare.verdict(f"{new}, up to {until:,}: {', '.join(what)}", found, manifest)
+        found += differences.checkpoints(ends[1], ends[0])
+    return differences.verdict(f"{new}, up to {until:,}: {', '.join(what)}", found, manifest)
 
 
 def begin(manifest: dict[str, Any], arguments: Arguments, folder: str, argv: list[str], stop: int | None) -> int:
@@ -80,5 +80,5 @@ def begin(manifest: dict[str, Any], arguments: Arguments, folder: str, argv: lis
             raise InvalidCheckpoint(f"{arguments.run} was trained in an environment that cannot be made again")
         resume.allow(arguments.env, manifest["env"])
         return train.train(name, options, config, argv, stop=stop, env_settings=manifest["env"])
-    sha256 = manifest["data"]["sha256"]
-    return fit.fit(name, options, resume.data_options(manifest), config, argv, stop=stop, sha256=sha256)
+    chosen = resume.data_options(manifest)
+    return fit.fit(name, options, chosen, config, argv, stop=stop, sha256=manifest["data"]["sha256"])

@@ -10,7 +10,7 @@ import torch
 
 from ..agents.core import checkpoint, loop
 from ..agents.core.errors import InvalidCheckpoint
-from . import compare
+from . import differences
 from .hooks import Stop
 from .resume import Arguments, Saved, load_data, planned, put_back, read
 from .run_folder import RunFolder
@@ -43,9 +43,9 @@ def verify(arguments: Arguments) -> int:
         finally:
             if begin.agent.env is not None:
                 begin.agent.env.close()
-        found = compare.checkpoints(checkpoint.read(path), (goal.manifest, goal.tensors))
+        found = differences.checkpoints(checkpoint.read(path), (goal.manifest, goal.tensors))
     what = f"{end - first:,} steps from {first:,} to {end:,}, {len(goal.tensors)} tensors"
-    return compare.verdict(what, found, {**goal.manifest, "machine": goal.extra.get("machine")})
+    return differences.verdict(what, found, {**goal.manifest, "machine": goal.extra.get("machine")})
 
 
 def replay(begin: Saved, goal: Saved, options: Any, data: Any) -> None:

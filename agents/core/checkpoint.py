@@ -7,6 +7,7 @@ flushed and renamed, so that a crash or a full disk leaves the old file as it wa
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import platform
@@ -34,6 +35,7 @@ MANIFEST |= {name: {dict, NoneType} for name in ("env", "env_state", "buffer")}
 PACKAGES = ("bellmark", "torch", "numpy", "gymnasium", "mujoco", "ale-py", "box2d", "envpool")
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Versions of everything that a result may depend on."""
     found = {"python": platform.python_version()}

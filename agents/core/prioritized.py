@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .batch import Batch, Step
 from .buffer import Buffer
+from .rows import zeros
 from .spec import Spec
 
 
@@ -21,7 +22,7 @@ class SumTree:
     def __init__(self, leaves: int, device: torch.device):
         self.depth = max(math.ceil(math.log2(leaves)), 1)
         self.first = 2**self.depth
-        self.nodes = torch.zeros(2 * self.first, dtype=torch.float64, device=device)
+        self.nodes = zeros((2 * self.first,), torch.float64, device)
 
     @property
     def total(self) -> Tensor:
@@ -77,11 +78,12 @@ class PrioritizedBuffer(Buffer):
     def _share_with_host(self) -> None:
         super()._share_with_host()
         self.tree = SumTree(self.rows * self.columns, self.device)
-        self.tree.set(torch.arange(self.rows * self.columns, device=self.device), self.valid.view(-1) * self.greatest)
+        index = self.valid_index()
+        self.tree.set(index, self.greatest.expand(len(index)))
 
     def clear(self) -> None:
         super().clear()
-        self.tree.nodes.zero_()
+        self.tree = SumTree(self.rows * self.columns, self.device)
 
     def add(self, action: np.ndarray, step: Step) -> None:
         written = self._flat_heads()

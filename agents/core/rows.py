@@ -30,6 +30,13 @@ from .tensors import check_tensors
 FIELDS = ("obs", "action", "reward", "terminated", "truncated", "valid")
 
 
+def zeros(shape: tuple[int, ...], kind: torch.dtype, device: torch.device) -> Tensor:
+    """Like torch.zeros; on the host the system gives the memory when it is first written to."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=kind, device=device)
+    return torch.from_numpy(np.zeros(shape, str(kind).removeprefix("torch.")))
+
+
 class Rows:
     """`rows` x `columns` rows of time; column i belongs to environment i.
 
@@ -77,7 +84,7 @@ class Rows:
         self._require_memory(rows)
         self.rows = rows
         for name, (shape, kind) in self._layout().items():
-            setattr(self, name, torch.zeros((rows, self.columns, *shape), dtype=kind, device=self.device))
+            setattr(self, name, zeros((rows, self.columns, *shape), kind, self.device))
         self._share_with_host()
 
     def _share_with_host(self) -> None:

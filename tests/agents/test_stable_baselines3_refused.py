@@ -62,14 +62,17 @@ def tensors(change=lambda state: None, **values):
     return {"policy": edit}
 
 
-def instructions(pickled):
-    """A sound torch file but for its instructions for building the tensors."""
+def instructions(change):
+    """A sound torch file but for its instructions for building the tensors: new ones, or a function of the old."""
 
     def edit(content):
         file = io.BytesIO()
         with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(file, "w") as new:
             for name in old.namelist():
-                new.writestr(name, pickled if name.endswith("data.pkl") else old.read(name))
+                content = old.read(name)
+                if name.endswith("data.pkl"):
+                    content = change(content) if callable(change) else change
+                new.writestr(name, content)
         return file.getvalue()
 
     return {"policy": edit}
@@ -119,7 +122,8 @@ REFUSED = {
     "value of two": (tensors(value_net__bias=torch.ones(2)), "a layer has the shape [2]"),
     "NaN": (tensors(lambda s: s["value_net.bias"].fill_(torch.nan)), "NaN or infinity"),
     "precision": (tensors(value_net__bias=torch.ones(1).double()), "torch DoubleStorage"),
-    "stretched": (tensors(value_net__bias=torch.ones(1).expand(10**9)), "less than they"),
+    "stretched": (tensors(value_net__bias=torch.ones(1).expand(10**9)), "less than their shapes need"),
+    "storage": (instructions(lambda old: old.replace(b"K\x01t", b"K\x09t", 1)), "its tensors state other sizes"),
     "code": (instructions(b"cos\nsystem\n(X\x02\x00\x00\x00lstR."), "os system"),
     "memory": (instructions(BYTEARRAY), "bytearray"),
     "instructions": (instructions(b"\x80\x02K\x01."), "damaged or no file"),
@@ -149,7 +153,7 @@ def test_entries_that_overlap_are_refused(model, tmp_path):
     size, place = struct.pack("<II", 1002, 1002), content.rfind(b"PK\x01\x02")
     content[place + 20 : place + 28] = size
     path.write_bytes(content)
-    with pytest.raises(InvalidCheckpoint):
+    with pytest.raises(InvalidCheckpoint, match="its entries overlap"):
         bellmark.load(path)
 
 

@@ -56,8 +56,10 @@ def check(whole: Path, folder: Path, status: int) -> list[str]:
 
 
 @pytest.mark.parametrize("file", ["manifest.json", "progress.csv", "best.bell", "last.bell", "events"])
-def test_a_file_that_cannot_grow(whole, record, file):
+def test_a_file_that_cannot_grow(whole, count, record, file):
     """No file may be larger than that one is in the middle of the run."""
+    if file in ("best.bell", "events") and not count(0, 1):
+        pytest.skip("with --full only")
     sizes = {path.name.partition(".out.")[0]: path.stat().st_size for path in whole.folder.iterdir()}
     folder = whole.folder.with_name(f"limited-{file}")
     limit = partial(processes.limit_files, sizes[file] * 2 // 3)

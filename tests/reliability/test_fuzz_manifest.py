@@ -109,12 +109,13 @@ def test_tables(folder, count, record, table):
     rng, trials = random.Random(0), count(8, 1000)
     good, ended = (folder.with_name("good") / table).read_bytes(), {0: 0, 1: 0}
     for _ in range(trials):
-        at, kind = rng.randrange(len(good)), rng.randrange(4)
-        middle = [b"", bytes([rng.randrange(256)]), b"\n" * 3, b",nan,-1,\x00"][kind]
+        at, way = rng.randrange(len(good)), rng.randrange(4)
+        middle = [b"", bytes([rng.randrange(256)]), b"\n" * 3, b",nan,-1,\x00"][way]
         content = good[:at] + middle + good[rng.choice([at, at + 1, len(good)]) :]
         (folder / table).write_bytes(content)
         check(folder, ["resume", "--steps", "700"], content, ended)
-    record("malformed input", table, trials, trials, 0, f"{ended[1]} refused by a BellmarkError, {ended[0]} harmless")
+    kind = f"{table} ({json.loads((folder / 'manifest.json').read_text())['kind']})"
+    record("malformed input", kind, trials, trials, 0, f"{ended[1]} refused by a BellmarkError, {ended[0]} harmless")
 
 
 def check(folder: Path, command: list[str], content: bytes, ended: dict[int, int]) -> None:

@@ -33,7 +33,10 @@ def whole(request, tmp_path_factory):
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_kill(whole, count, record, moment):
     name, rng = whole.name, np.random.default_rng(0)
-    wanted, trials, kills, repeated, broken, began = count(1, 40), 0, 0, 0, [], time.perf_counter()
+    wanted = count(int(name == "ppo" or moment == "when a file is changed"), 40)
+    if not wanted:
+        pytest.skip("with --full only")
+    trials, kills, repeated, broken, began = 0, 0, 0, [], time.perf_counter()
     while kills < wanted:
         trials += 1
         folder = whole.folder.with_name(f"killed-{trials}")

@@ -50,7 +50,7 @@ class Sample(NamedTuple):
 def test_soak(tmp_path, monkeypatch, count, record):
     """Both runs at the same time. The clock starts when each has been evaluated twice."""
     monkeypatch.chdir(tmp_path)
-    seconds, every, scale = count(4, 1860), count(1, 20) / 4, count(1, 10)
+    seconds, every, scale = count(3, 1860), count(1, 20) / 4, count(1, 10)
     children, logs = {}, {name: tmp_path / f"{folder_of(name)}.log" for name in RUNS}
     samples: dict[str, list[Sample]] = {name: [] for name in RUNS}
     for name, words in RUNS.items():

@@ -58,7 +58,7 @@ def digest(agent: Any) -> str:
 
 
 def test_a_seed_decides_all_bits_with_one_thread_and_with_two(count, record):
-    repeats = count(1, 50)
+    repeats = count(1, 20)
     runs = [in_a_process(repeats, hash_seed) for hash_seed in ("1", "2")]
     assert len(runs[0]) >= 7
     for threads in map(str, THREADS):

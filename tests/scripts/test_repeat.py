@@ -172,6 +172,9 @@ def test_rerun_refuses_changed_data_and_a_folder_that_holds_a_run(bellmark, here
     status, _, err = bellmark("rerun", "run", "--into", "run")
     assert status == 1
     assert "the run folder run is not empty" in err
+    manifest = json.loads((here / "run" / "manifest.json").read_text())
+    (here / "run" / "manifest.json").write_text(json.dumps(manifest | {"data": None}))
+    assert bellmark("rerun", "run")[2] == "error: manifest.json is damaged: it names no data\n"
 
 
 def test_an_environment_of_a_module_needs_to_be_named(bellmark, here, small_ppo, monkeypatch, request):
