@@ -82,7 +82,7 @@ class Rows:
 
     def _allocate(self, rows: int) -> None:
         self._require_memory(rows)
-        self.rows = rows
+        self.rows, self.written = rows, 0
         for name, (shape, kind) in self._layout().items():
             setattr(self, name, zeros((rows, self.columns, *shape), kind, self.device))
         self._share_with_host()
@@ -98,15 +98,16 @@ class Rows:
     # ---- writing -----------------------------------------------------------------------------------------------
 
     def clear(self) -> None:
-        """Forgets every transition."""
+        """Forgets every transition, so that nothing tells this buffer from a new one but old observations."""
+        for name in FIELDS[1:]:
+            getattr(self, name)[: self.written] = 0
+        self._valid[: self.written] = False
         self.head = np.zeros(self.columns, np.int64)
         self.written = 0
         """Rows that hold something, per column, at most `rows`."""
         self.transitions = 0
         """Valid rows now in the buffer."""
         self._lockstep: bool = True
-        self.valid.zero_()
-        self._valid[...] = False
 
     def restart(self) -> None:
         """Forgets every transition but keeps the observation that is being acted on: a rollout has been used."""

@@ -372,3 +372,19 @@ def test_bad_sizes_are_refused_with_a_remedy(scripted, drive, continuous):
     buffer.clear()
     with pytest.raises(InvalidData, match="no transition"):
         buffer.draw(1)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_used_rollout_leaves_nothing_behind(style, scripted, drive, continuous):
+    """Otherwise a resumed run, whose buffer is new, would save other bytes than one that was never stopped."""
+    env, buffer = scripted(2, style), Buffer(continuous, 60, 2)
+    drive(env, buffer, 25)
+    buffer.restart()
+    fresh = Buffer(continuous, 60, 2)
+    fresh.begin(buffer.current_obs())
+    ahead = copy.deepcopy(env)
+    drive(env, buffer, 7, seed=1)
+    drive(ahead, fresh, 7, seed=1)
+    (used, place), (new, other_place) = buffer.state(), fresh.state()
+    assert place == other_place
+    torch.testing.assert_close(used, new, rtol=0, atol=0, equal_nan=True)
