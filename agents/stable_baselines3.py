@@ -175,9 +175,11 @@ def _spec(settings: dict[str, Any], inputs: int, outputs: int) -> Spec:
     for what, size in (("observation", inputs), ("action", outputs)):
         space = settings[f"{what}_space"]
         kind, shape = re.findall(r"\w+", space[":type:"])[-1], tuple(space.get("_shape", space.get("shape")) or ())
+        if not all(type(length) is int and 0 < length <= size for length in shape):  # a text times numbers is endless
+            raise InvalidCheckpoint(f"its {what} space has a shape that does not go with networks of {size} values")
         values = {"Discrete": int(space.get("n", 0)), "Box": math.prod(shape)}.get(kind, 0)
         image = len(shape) == 3 and space["dtype"] == "uint8"
-        if values != size or image or min(shape, default=1) < 1 or int(space.get("start", 0)):
+        if values != size or image or int(space.get("start", 0)):
             raise InvalidCheckpoint(f"its {what} space {kind}{list(shape)} does not go with networks of {size} values")
         low, high = -np.inf, np.inf
         if what == "action" and kind == "Box":

@@ -111,6 +111,7 @@ REFUSED = {
     "space kind": (obs_space(**{":type:": "<class 'gymnasium.spaces.dict.Dict'>"}), "its observation space Dict[4]"),
     "image space": (obs_space(_shape=[1, 2, 2], dtype="uint8"), "does not go with networks of 4 values"),
     "other size": (obs_space(_shape=[10**12]), "does not go with networks of 4 values"),
+    "text times numbers": (obs_space(_shape=[3] * 60 + ["a"]), "does not go with networks of 4 values"),
     "counted from 1": ({"data": lambda s: s["action_space"].update(start="1")}, "its action space Discrete[] does"),
     "gamma": ({"data": lambda s: s.update(gamma=2.0)}, "gamma"),
     "no tensors": ({"policy": lambda content: None}, "it lacks ['policy.pth']"),
