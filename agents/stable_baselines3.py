@@ -175,7 +175,8 @@ def _spec(settings: dict[str, Any], inputs: int, outputs: int) -> Spec:
     for what, size in (("observation", inputs), ("action", outputs)):
         space = settings[f"{what}_space"]
         kind, shape = re.findall(r"\w+", space[":type:"])[-1], tuple(space.get("_shape", space.get("shape")) or ())
-        if not all(type(length) is int and 0 < length <= size for length in shape):  # a text times numbers is endless
+        sound = len(shape) <= 32 and all(type(axis) is int and 0 < axis <= size for axis in shape)
+        if not sound:  # the product of numbers and a text is endless
             raise InvalidCheckpoint(f"its {what} space has a shape that does not go with networks of {size} values")
         values = {"Discrete": int(space.get("n", 0)), "Box": math.prod(shape)}.get(kind, 0)
         image = len(shape) == 3 and space["dtype"] == "uint8"
