@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..agents.core.agent import Agent, Metrics
+from ..agents.core.agent import Metrics
 from ..agents.core.batch import Batch
 from ..agents.core.config import NonNegative, Positive, ReplayConfig, Share, scheduled
 from ..agents.core.critics import Q, V
-from ..agents.core.errors import UnsupportedSpace
 from ..agents.core.losses import expectile, mse
 from ..agents.core.nets import frozen_copy, orthogonal_init
 from ..agents.core.policies import Gaussian
+from ..agents.core.replay import ReplayAgent
 from ..agents.core.spec import Spec
 
 MARGIN = 1e-5
@@ -37,7 +37,7 @@ class IQLConfig(ReplayConfig):
     """Let the actor's step size fall to 0 by half a cosine over the offline updates."""
 
 
-class IQL(Agent, name="iql"):
+class IQL(ReplayAgent, name="iql"):
     """IQL (Kostrikov, Nair, Levine 2021, arXiv 2110.06169).
 
         u       = min_e Qbar_e(s, a) - V(s)
@@ -53,8 +53,7 @@ class IQL(Agent, name="iql"):
     config: IQLConfig = IQLConfig()
 
     def build(self, spec: Spec, c: IQLConfig) -> None:
-        if spec.discrete:
-            raise UnsupportedSpace(f"'{self.name}' needs continuous actions")
+        spec.require_continuous(self.name)
         init = orthogonal_init()
         self.actor = Gaussian(spec, c.hidden, squash_mean=True, init=init)
         self.value, self.critic = V(spec, c.hidden, init=init), Q(spec, c.hidden, init=init)

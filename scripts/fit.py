@@ -75,7 +75,7 @@ def fit(
     folder.refuse_existing()
     data = load(options, dataclasses.asdict(data_options), sha256)
     agent = make(name, data, seed=options.seed, num_envs=options.num_envs, device=options.device, **config.to_dict())
-    _ = agent.replay_config  # refuses an agent that cannot learn from data, before there is a folder
+    agent.require_replay()  # refuses an agent that cannot learn from data, before there is a folder
     with folder.create(describe("fit", agent, options, argv, data)):
         return run(shared.Training(folder, agent, options, scores=scores(data), stop=stop), options, data)
 

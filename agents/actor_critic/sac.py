@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..core.agent import Agent, Metrics
+from ..core.agent import Metrics
 from ..core.batch import Batch
 from ..core.config import Count, Positive, ReplayConfig, Share
 from ..core.critics import Q
-from ..core.errors import UnsupportedSpace
 from ..core.losses import mse
 from ..core.nets import frozen_copy
 from ..core.policies import TanhGaussian
+from ..core.replay import ReplayAgent
 from ..core.spec import Spec
 
 
@@ -45,7 +45,7 @@ class Temperature(nn.Module):
         return self.log.exp()
 
 
-class SAC(Agent, name="sac"):
+class SAC(ReplayAgent, name="sac"):
     """SAC (Haarnoja et al. 2018, arXiv 1801.01290), learned temperature (arXiv 1812.05905).
 
         y         = r + discount (min_e Qbar_e(s', a') - alpha log pi(a'|s')),  a' ~ pi(.|s')
@@ -61,8 +61,7 @@ class SAC(Agent, name="sac"):
     config: SACConfig = SACConfig()
 
     def build(self, spec: Spec, c: SACConfig) -> None:
-        if spec.discrete:
-            raise UnsupportedSpace(f"'{self.name}' needs continuous actions: take dqn or ppo for discrete ones")
+        spec.require_continuous(self.name)
         self.actor, self.critic = TanhGaussian(spec, c.hidden), Q(spec, c.hidden, size=c.critics)
         self.critic_target = frozen_copy(self.critic)
         self.temperature, self.target_entropy = Temperature(c.temperature), c.target_entropy * spec.actions

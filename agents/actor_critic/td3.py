@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..core.agent import Agent, Metrics
+from ..core.agent import Metrics
 from ..core.batch import Batch
 from ..core.config import Count, NonNegative, ReplayConfig, Share
 from ..core.critics import Q
-from ..core.errors import UnsupportedSpace
 from ..core.losses import mse
 from ..core.nets import frozen_copy
 from ..core.policies import Deterministic
+from ..core.replay import ReplayAgent
 from ..core.spec import Spec
 
 
@@ -36,7 +36,7 @@ class TD3Config(ReplayConfig):
     """Bound of the noise on target actions."""
 
 
-class TD3(Agent, name="td3"):
+class TD3(ReplayAgent, name="td3"):
     """TD3 (Fujimoto, van Hoof, Meger 2018, arXiv 1802.09477).
 
         a'      = clip(pibar(s') + clip(N(0, target_noise^2), -c, c), -1, 1)
@@ -53,8 +53,7 @@ class TD3(Agent, name="td3"):
     config: TD3Config = TD3Config()
 
     def build(self, spec: Spec, c: TD3Config) -> None:
-        if spec.discrete:
-            raise UnsupportedSpace(f"'{self.name}' needs continuous actions: take dqn or ppo for discrete ones")
+        spec.require_continuous(self.name)
         self.actor, self.critic = Deterministic(spec, c.hidden), Q(spec, c.hidden, size=c.critics)
         self.actor_target, self.critic_target = frozen_copy(self.actor), frozen_copy(self.critic)
 

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .batch import Batch
 from .buffer import Buffer
-from .config import Config, ReplayConfig, scheduled
+from .config import Config, scheduled
 from .errors import InvalidSetting
 from .nets import Normalizer
 from .parameters import FlatParameters
@@ -104,37 +103,21 @@ class Agent(nn.Module):
 
     def make_buffer(self, columns: int) -> Buffer:
         """The buffer that this agent wants for `columns` environments."""
-        size = self.replay_config.buffer_size
-        return Buffer(self.spec, -(-size // columns) + 1, columns, device=self.device)
+        raise NotImplementedError
 
     def batches(self, buffer: Buffer) -> Iterable[Any]:
-        """What to update on after an environment step: random batches, as many as are owed."""
-        c = self.replay_config
-        if self.owed < max(c.train_every * c.update_ratio, 1.0):
-            return ()
-        count = int(self.owed)
-        self.owed -= count
-        return self.sample(buffer, count)
+        """What to update on after an environment step."""
+        raise NotImplementedError
+
+    def require_replay(self) -> None:
+        """Raises InvalidSetting for an agent that cannot use old data."""
+        remedy = "take one with replay, such as iql, td3_bc or sac"
+        raise InvalidSetting(f"'{self.name}' learns only from what its own policy has just done, not data: {remedy}")
 
     def sample(self, buffer: Buffer, count: int = 1) -> Iterable[Any]:
-        """`count` random batches, from one gather. Before the first update it fits the normaliser to the buffer."""
-        c = self.replay_config
-        if self.updates == 0 and self.obs_normalizer is not None:
-            self.obs_normalizer.update(buffer.obs.flatten(0, 1)[buffer.valid_index()])
-        batch: Batch = buffer.sample(c.batch_size * count, c.gamma, c.n_step)
-        if self.obs_normalizer is not None:
-            batch = batch._replace(obs=self.obs_normalizer(batch.obs), next_obs=self.obs_normalizer(batch.next_obs))
-        return batch.split(count)
-
-    @property
-    def replay_config(self) -> ReplayConfig:
-        """The settings of replay; raises InvalidSetting for an agent that has none, since it cannot use old data."""
-        if not isinstance(self.config, ReplayConfig):
-            remedy = "take one with replay, such as iql, td3_bc or sac"
-            raise InvalidSetting(
-                f"'{self.name}' learns only from what its own policy has just done, not data: {remedy}"
-            )
-        return self.config
+        """`count` random batches of old data. Raises InvalidSetting for an agent that cannot use them."""
+        self.require_replay()
+        return ()
 
     # ---- given -------------------------------------------------------------------------------------------------
 

@@ -60,6 +60,16 @@ class Spec:
     def is_image(self) -> bool:
         return len(self.obs_shape) == 3 and self.obs_dtype == "uint8"
 
+    def require_discrete(self, agent: str) -> None:
+        """Raises UnsupportedSpace if actions are continuous."""
+        if not self.discrete:
+            raise UnsupportedSpace(f"'{agent}' needs discrete actions: take td3, sac or ppo for continuous ones")
+
+    def require_continuous(self, agent: str) -> None:
+        """Raises UnsupportedSpace if actions are discrete."""
+        if self.discrete:
+            raise UnsupportedSpace(f"'{agent}' needs continuous actions: take dqn or ppo for discrete ones")
+
     @property
     def obs_size(self) -> int:
         """Number of values in one observation."""

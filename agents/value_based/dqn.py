@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..core.agent import Agent, Metrics
+from ..core.agent import Metrics
 from ..core.batch import Batch
 from ..core.config import Count, NonNegative, Number, Positive, ReplayConfig, Share
 from ..core.critics import DiscreteQ, at_action
-from ..core.errors import UnsupportedSpace
 from ..core.heads import Head, Scalar
 from ..core.nets import frozen_copy
+from ..core.replay import ReplayAgent
 from ..core.spec import Spec
 
 
@@ -47,7 +47,7 @@ class DQNConfig(ReplayConfig):
     """Share of the planned training over which that probability falls linearly."""
 
 
-class DQN(Agent, name="dqn"):
+class DQN(ReplayAgent, name="dqn"):
     """DQN (Mnih et al. 2015); with `double`, Double DQN (van Hasselt, Guez, Silver 2016, arXiv 1509.06461).
 
         a* = argmax_a Qbar(s', a)         (double: argmax_a Q(s', a))
@@ -62,8 +62,7 @@ class DQN(Agent, name="dqn"):
     config: DQNConfig = DQNConfig()
 
     def build(self, spec: Spec, c: DQNConfig) -> None:
-        if not spec.discrete:
-            raise UnsupportedSpace(f"'{self.name}' needs discrete actions: take td3, sac or ppo for continuous ones")
+        spec.require_discrete(self.name)
         self.q = DiscreteQ(spec, c.hidden, self.head(c))
         self.q_target = frozen_copy(self.q)
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from bellmark.agents.core.agent import Agent
 from bellmark.agents.core.buffer import Buffer
 from bellmark.agents.core.config import ReplayConfig
 from bellmark.agents.core.errors import InvalidSetting, NotFinite
 from bellmark.agents.core.loop import fit, learn, run
 from bellmark.agents.core.nets import mlp
+from bellmark.agents.core.replay import ReplayAgent
 from bellmark.agents.core.status import POOL, Status
 
 
-class Diary(Agent):
+class Diary(ReplayAgent):
     """Learns nothing, writes down when it was asked to."""
 
     config = ReplayConfig(batch_size=4, buffer_size=1000, start=10, hidden=(4,))
