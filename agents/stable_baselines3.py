@@ -3,11 +3,12 @@
 A zip holds `data`, JSON with readable settings beside pickled blobs, which are never decoded, and `policy.pth`, the
 tensors. Those are read by `torch.load(weights_only=True)`, after a look at what it would have to build.
 
-    PPO, A2C -> ppo     DQN -> dqn     SAC -> sac     TD3, DDPG -> td3
+    PPO -> ppo    A2C -> a2c    DQN -> dqn    QR-DQN -> qr_dqn    SAC -> sac    TQC -> tqc    TD3 -> td3    DDPG -> ddpg
 
-Kept are networks, targets, spaces (bounds to the eight digits that are readable) and gamma; other settings are
-Bellmark's defaults, optimisers start anew. A2C's policy is PPO's: its zip becomes a `ppo` agent that acts as it did.
-Statistics of VecNormalize are in a pickle beside the zip, which is not read: scale observations before.
+Kept are networks, targets, spaces (bounds to the eight digits that are readable), gamma and what shapes the networks;
+other settings are Bellmark's defaults, optimisers and SAC's temperature start anew. Of sb3-contrib's others, TRPO has
+PPO's policy: its zip becomes a `ppo` agent that acts as it did. Statistics of VecNormalize are in a pickle beside the
+zip, which is not read: scale observations before.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ import re
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .core import state_dict
 from .core.agent import Agent
@@ -32,15 +33,9 @@ from .core.nets import Linear
 from .core.registry import agent_class
 from .core.spec import Spec
 
-
-class Source(NamedTuple):
-    """How a policy of stable-baselines3 becomes an agent."""
-
-    agent: str
-    activation: str
-    networks: Mapping[str, tuple[str, ...]]
-    """Ours, and where theirs has its layers, in order: `a+b` side by side in one layer, `*` members of an ensemble."""
-
+Places = Mapping[str, tuple[str, ...]]
+"""Our networks, and where theirs have their layers, in order: `a+b` side by side in one layer, `*` members of an
+ensemble. The first network is the one that acts."""
 
 PPO = {
     "actor_critic.actor": ("mlp_extractor.policy_net", "action_net"),
@@ -49,15 +44,29 @@ PPO = {
 CRITICS = {"critic": ("critic.qf*",), "critic_target": ("critic_target.qf*",)}
 SAC = {"actor": ("actor.latent_pi", "actor.mu+actor.log_std"), **CRITICS}
 TD3 = {"actor": ("actor.mu",), "actor_target": ("actor_target.mu",), **CRITICS}
-SOURCES = {
-    "common.policies.ActorCriticPolicy": Source("ppo", "Tanh", PPO),
-    "dqn.policies.DQNPolicy": Source("dqn", "ReLU", {"q": ("q_net.q_net",), "q_target": ("q_net_target.q_net",)}),
-    "sac.policies.SACPolicy": Source("sac", "ReLU", SAC),
-    "td3.policies.TD3Policy": Source("td3", "ReLU", TD3),
+DQN = {"q": ("q_net.q_net",), "q_target": ("q_net_target.q_net",)}
+QR_DQN = {"q": ("quantile_net.quantile_net",), "q_target": ("quantile_net_target.quantile_net",)}
+NETWORKS: dict[str, Places] = dict.fromkeys(("ppo", "a2c"), PPO) | {"dqn": DQN, "qr_dqn": QR_DQN}
+NETWORKS |= dict.fromkeys(("sac", "tqc"), SAC) | dict.fromkeys(("td3", "ddpg"), TD3)
+POLICIES = {
+    "stable_baselines3.common.policies.ActorCriticPolicy": "ppo",
+    "stable_baselines3.dqn.policies.DQNPolicy": "dqn",
+    "stable_baselines3.sac.policies.SACPolicy": "sac",
+    "stable_baselines3.td3.policies.TD3Policy": "td3",
+    "sb3_contrib.qrdqn.policies.QRDQNPolicy": "qr_dqn",
+    "sb3_contrib.tqc.policies.TQCPolicy": "tqc",
 }
-"""By the policy's class within the package stable_baselines3. The first network is the one that acts."""
+"""Agents by the class of their policy, which A2C shares with PPO, and DDPG with TD3."""
+ACTIVATIONS = {"ReLU": "relu", "Tanh": "tanh", "ELU": "elu", "GELU": "gelu", "SiLU": "silu"}
 HARMLESS = {":type:", ":serialized:", "net_arch", "activation_fn", "n_critics", "use_sde", "log_std_init", "ortho_init"}
-HARMLESS |= {"optimizer_class", "optimizer_kwargs", "normalize_images", "share_features_extractor", "device"}
+HARMLESS |= {
+    "n_quantiles",
+    "optimizer_class",
+    "optimizer_kwargs",
+    "normalize_images",
+    "share_features_extractor",
+    "device",
+}
 """Arguments of a policy that change nothing in it but what its tensors show or what is checked."""
 Layers = list[tuple[Tensor, Tensor]]
 """Weights `[inputs, outputs]` and biases `[outputs]`; an ensemble's with an axis before."""
@@ -76,7 +85,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Agent:
         raise InvalidCheckpoint(f"{path} cannot be loaded: {error}") from error
     except Exception as error:  # values of any type may stand anywhere in it
         raise InvalidCheckpoint(f"{path} is damaged or no file of stable-baselines3: {error!r}") from error
-    if agent.name == "ppo" and settings.get("_last_original_obs") is not None:
+    if agent.name in ("ppo", "a2c") and settings.get("_last_original_obs") is not None:
         warnings.warn(f"{path} was trained on what VecNormalize made of observations: scale them alike", stacklevel=3)
     return agent
 
@@ -85,53 +94,88 @@ def build(settings: dict[str, Any], tensors: dict[str, Tensor], device: str | to
     """The agent. Consumes `tensors`. Raises InvalidCheckpoint if they do not fit the settings, or fit no agent."""
     if not isinstance(settings, dict):
         raise InvalidCheckpoint("its settings are no table")
-    source = _source(settings)
-    networks = {name: _network(tensors, places) for name, places in source.networks.items()}
+    name = _agent(settings)
+    kind, places = agent_class(name), NETWORKS[name]
+    networks = {own: _network(tensors, theirs) for own, theirs in places.items()}
     actor = next(iter(networks.values()))
-    outputs = actor[-1][0].shape[1] // (2 if source.agent == "sac" else 1)
+    options: dict[str, Any] = {"gamma": settings["gamma"], **_activation(kind, settings)}
+    outputs = actor[-1][0].shape[1] // (2 if "+" in next(iter(places.values()))[-1] else 1)
+    if name == "qr_dqn":
+        options["quantiles"] = settings["n_quantiles"]
+        outputs //= options["quantiles"]
+        for layers in networks.values():
+            layers[-1] = transposed(layers[-1], options["quantiles"])
     spec = _spec(settings, actor[0][0].shape[0], outputs)
-    log_std = tensors.pop("log_std") if source.agent == "ppo" and not spec.discrete else None
+    log_std = tensors.pop("log_std") if places is PPO and not spec.discrete else None
     if tensors:
         raise InvalidCheckpoint(f"its networks have parts that no agent here has: {sorted(tensors)[:4]}")
-    hidden = {tuple(weight.shape[-1] for weight, _ in layers[:-1]) for layers in networks.values()}
-    if len(hidden) > 1:
-        raise InvalidCheckpoint(f"its networks differ in their hidden layers {sorted(hidden)}, ours are alike")
-    options = {"hidden": hidden.pop(), "gamma": settings["gamma"]}
+    hidden = {own: tuple(weight.shape[-1] for weight, _ in layers[:-1]) for own, layers in networks.items()}
+    options["hidden"] = next(iter(hidden.values()))
     if "critic" in networks:
-        options["critics"] = len(networks["critic"][0][0])
-    kind = agent_class(source.agent)
+        last = networks["critic"][-1][0]
+        options |= {"critics": len(last), "critic_hidden": hidden["critic"]}
+        if name == "tqc":
+            options |= {"atoms": last.shape[-1], "drop": settings["top_quantiles_to_drop_per_net"]}
+    elif len(set(hidden.values())) > 1:
+        raise InvalidCheckpoint(f"its networks differ in their hidden layers {hidden}, ours are alike")
     with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten: draw them from no stream
         agent = kind(spec, kind.config.override(options), device=device)
     if log_std is not None:  # their actions are in the environment's units, ours in [-1, 1]
-        low, high = torch.tensor(spec.action_low), torch.tensor(spec.action_high)
-        middle, half = (low + high) / 2, (high - low) / 2
+        middle, half = units(spec)
         actor[-1] = actor[-1][0] / half, (actor[-1][1] - middle) / half
         _fill(agent.get_parameter("actor_critic.actor.log_std"), log_std - half.log())
-    for name, layers in networks.items():
-        own = [module for module in agent.get_submodule(name).modules() if isinstance(module, Linear)]
-        for module, (weight, bias) in zip(own, layers, strict=True):
+    for own, layers in networks.items():
+        for module, (weight, bias) in zip(linear_layers(agent.get_submodule(own)), layers, strict=True):
             _fill(module.weight, weight)
             _fill(module.bias, bias)
     return agent
 
 
-def _source(settings: dict[str, Any]) -> Source:
-    """Which algorithm it is, by the class of its policy. Raises InvalidCheckpoint for what we cannot express."""
+def transposed(layer: tuple[Tensor, Tensor], rows: int) -> tuple[Tensor, Tensor]:
+    """A last layer whose outputs are `[rows, columns]`, made `[columns, rows]`: quantiles and actions change places."""
+    weight, bias = (part.unflatten(-1, (rows, -1)).transpose(-1, -2).flatten(-2) for part in layer)
+    return weight, bias
+
+
+def units(spec: Spec) -> tuple[Tensor, Tensor]:
+    """Middle and half the range of the environment's actions."""
+    low, high = torch.tensor(spec.action_low), torch.tensor(spec.action_high)
+    return (low + high) / 2, (high - low) / 2
+
+
+def linear_layers(network: nn.Module) -> list[Linear]:
+    """The layers of a network, in order."""
+    return [module for module in network.modules() if isinstance(module, Linear)]
+
+
+def _agent(settings: dict[str, Any]) -> str:
+    """Which agent it is, by the class of its policy. Raises InvalidCheckpoint for what we cannot express."""
     policy = settings["policy_class"]
     constructor = re.match(r"<function (\w+)\.__init__ at ", policy.get("__init__", ""))
     name = f"{policy['__module__']}.{constructor[1] if constructor else 'Policy'}"
-    source = SOURCES.get(name.removeprefix("stable_baselines3."))
-    if source is None:
-        raise InvalidCheckpoint(f"no agent has the policy {name}: it must be of PPO, A2C, DQN, SAC or TD3 on vectors")
+    agent = POLICIES.get(name)
+    if agent is None:
+        known = "PPO, A2C, DQN, QR-DQN, SAC, TQC, TD3 or DDPG"
+        raise InvalidCheckpoint(f"no agent has the policy {name}: it must be of {known} on vectors")
+    if agent == "ppo" and not settings.keys() & {"clip_range", "cg_max_steps"}:
+        return "a2c"
+    return "ddpg" if agent == "td3" and settings.get("target_noise_clip") == 0.0 else agent
+
+
+def _activation(kind: type[Agent], settings: dict[str, Any]) -> dict[str, Any]:
+    """The setting `activation`, for an agent that has it. Raises InvalidCheckpoint for what we cannot express."""
     arguments = settings.get("policy_kwargs") or {}
     if settings.get("use_sde") or arguments.get("use_sde"):
         raise InvalidCheckpoint("its networks are made for state-dependent exploration (use_sde), which no agent has")
     if extra := arguments.keys() - HARMLESS:
         raise InvalidCheckpoint(f"its networks are changed by {sorted(extra)}, which no agent here has")
-    activation = str(arguments.get("activation_fn", source.activation))
-    if re.findall(r"\w+", activation)[-1:] != [source.activation]:
-        raise InvalidCheckpoint(f"its layers have {activation}, those of {source.agent} have {source.activation}")
-    return source
+    chosen = hasattr(kind.config, "activation")
+    text = str(arguments.get("activation_fn", "Tanh" if chosen else "ReLU"))
+    name = (re.findall(r"\w+", text) or [""])[-1]
+    possible = ACTIVATIONS if chosen else {"ReLU": "relu"}
+    if name not in possible:
+        raise InvalidCheckpoint(f"its layers have {text}, those of {kind.name} can have {', '.join(possible)}")
+    return {"activation": possible[name]} if chosen else {}
 
 
 def _network(tensors: dict[str, Tensor], places: tuple[str, ...]) -> Layers:
@@ -157,12 +201,17 @@ def _joined(parts: list[Layers], join: Callable[[tuple[Tensor, ...]], Tensor]) -
 
 def _layers(tensors: dict[str, Tensor], place: str) -> Layers:
     """The linear layer `place`, or the layers `place.0`, `place.2`, ... with an activation after each."""
-    counted = (f"{place}.{i}" for i in itertools.count(0, 2))
-    names = [place, *itertools.takewhile(lambda name: f"{name}.weight" in tensors, counted)]
-    found = [name for name in names if f"{name}.weight" in tensors]
+    found = names_at(tensors, place)
     if not found:
         raise InvalidCheckpoint(f"it lacks '{place}'")
     return [(tensors.pop(f"{name}.weight").t(), tensors.pop(f"{name}.bias")) for name in found]
+
+
+def names_at(tensors: Mapping[str, Tensor], place: str) -> list[str]:
+    """The linear layers at `place`: itself, or `place.0`, `place.2`, ..."""
+    counted = (f"{place}.{i}" for i in itertools.count(0, 2))
+    names = [place, *itertools.takewhile(lambda name: f"{name}.weight" in tensors, counted)]
+    return [name for name in names if f"{name}.weight" in tensors]
 
 
 def _spec(settings: dict[str, Any], inputs: int, outputs: int) -> Spec:

@@ -9,17 +9,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .atari_scores import human_normalized
     from .evaluation import Evaluation, evaluate
-    from .making import make, remake
+    from .making import for_evaluation, make, remake
     from .vector import Episode, VectorEnv
 
-__all__ = ["Episode", "Evaluation", "VectorEnv", "evaluate", "make", "remake"]
+__all__ = ["Episode", "Evaluation", "VectorEnv", "evaluate", "for_evaluation", "human_normalized", "make", "remake"]
 
 _HOME = {
     "Episode": "vector",
     "Evaluation": "evaluation",
     "VectorEnv": "vector",
     "evaluate": "evaluation",
+    "for_evaluation": "making",
+    "human_normalized": "atari_scores",
     "make": "making",
     "remake": "making",
 }

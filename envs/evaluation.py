@@ -54,10 +54,17 @@ def _run(agent: Actor, env: VectorEnv, episodes: int, seed: int, deterministic: 
     quotas = [len(range(column, episodes, env.num_envs)) for column in range(env.num_envs)]
     columns: list[list[tuple[float, int]]] = [[] for _ in quotas]
     reward_sums, lengths = np.zeros(env.num_envs), np.zeros(env.num_envs, np.int64)
-    missing = episodes
+    missing, state = episodes, None
+    remember = getattr(agent, "act_from", None)  # agents with a memory have it
+    credit = getattr(agent, "credit", None)  # and this, where it holds rewards
     obs = env.reset(seed)
     while missing:
-        step = env.step(agent.act_on(obs, explore=not deterministic))
+        if remember is None:
+            action = agent.act_on(obs, explore=not deterministic)
+        else:
+            action, state = remember(obs, state, env.episode_start, explore=not deterministic)
+        step = env.step(action)
+        state = state if credit is None else credit(state, step.reward)
         obs = step.obs
         reward_sums += step.reward
         lengths += step.valid

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import sys
@@ -13,12 +14,13 @@ import gymnasium
 from gymnasium.vector import AutoresetMode
 
 from ..agents.core.errors import BellmarkError, InvalidSetting, MissingExtra, UnknownName
-from . import probes  # noqa: F401  registers the probe environments, in worker processes as well
+from . import atari, minatar, probes  # noqa: F401  register their environments, in worker processes as well
+from .flat import flattened
 from .vector import VectorEnv
 from .worker import InfoFree
 from .workers import Workers
 
-BACKENDS = ("sync", "async", "envpool")
+BACKENDS = ("sync", "async", "envpool", "ale")
 MOST = {"async": 1024}
 """Most environments that `remake` makes; with the other backends 65536."""
 
@@ -37,10 +39,11 @@ def make(
 
     `env_id` is an id that gymnasium knows (or envpool, with that backend), a function that makes one
     gymnasium.Env, or a gymnasium vector environment, which is wrapped as it is. `backend` is `sync` (one process),
-    `async` (one process for each environment) or `envpool` (threads in C++). `autoreset` is `next_step` (the default),
-    `same_step` or `disabled`; all give the same transitions. With `async`, a worker that crashes, or gives no answer
-    within `worker_timeout` seconds, is replaced, up to `worker_restarts` times in all. Further keywords go to the
-    environment.
+    `async` (one process for each environment), `envpool` (threads in C++) or `ale` (the same, for Atari's games).
+    `autoreset` is `next_step` (the default), `same_step` or `disabled`; all give the same transitions. With `async`, a
+    worker that crashes, or gives no answer within `worker_timeout` seconds, is replaced, up to `worker_restarts` times
+    in all. Further keywords go to the environment; those of Atari's games, `ALE/Pong-v5` and so on, are the fields of
+    `atari.AtariSettings`.
 
     Raises UnknownName, MissingExtra, InvalidSetting, and UnsupportedSpace.
     """
@@ -64,6 +67,10 @@ def make(
     if not isinstance(env_id, str):
         name = getattr(env_id, "__name__", type(env_id).__name__)
         return VectorEnv(_make_gymnasium(env_id, num_envs, backend, autoreset, kwargs, workers), name, backend)
+    if env_id.startswith("MinAtar/"):
+        kwargs = minatar.PROTOCOL | kwargs
+    if atari.is_atari(env_id):
+        kwargs = atari.AtariSettings().override(kwargs).to_dict()
     settings = {"env_id": env_id, "num_envs": num_envs, "backend": backend, "autoreset": autoreset, "kwargs": kwargs}
     settings |= workers
     try:
@@ -73,12 +80,14 @@ def make(
             f"the keywords of '{env_id}' must be plain values, so that it can be made again ({error}): "
             "give a function that makes the environment in place of its id."
         ) from error
-    vector = (
-        _make_envpool(env_id, num_envs, autoreset, kwargs)
-        if backend == "envpool"
-        else _make_gymnasium(env_id, num_envs, backend, autoreset, kwargs, workers)
-    )
-    return VectorEnv(vector, env_id, backend, settings)
+    if backend in ("envpool", "ale"):
+        vector = _make_pool(env_id, num_envs, backend, autoreset, kwargs)
+    else:
+        vector = _make_gymnasium(env_id, num_envs, backend, autoreset, kwargs, workers)
+    env = VectorEnv(vector, env_id, backend, settings)
+    if atari.is_atari(env_id):
+        env.spec = dataclasses.replace(env.spec, frame_stack=kwargs["frame_stack"])
+    return env
 
 
 def remake(settings: dict[str, Any], **changes: Any) -> VectorEnv:
@@ -112,6 +121,14 @@ def remake(settings: dict[str, Any], **changes: Any) -> VectorEnv:
         raise InvalidSetting(f"'{arguments['env_id']}' cannot be made with {kwargs}: {error}") from error
 
 
+def for_evaluation(settings: dict[str, Any]) -> dict[str, Any]:
+    """`VectorEnv.settings` with which Atari's games are played whole; those of other environments as they are."""
+    kwargs = settings.get("kwargs")
+    if not (atari.is_atari(settings.get("env_id")) and isinstance(kwargs, dict)):
+        return settings
+    return settings | {"kwargs": kwargs | {"life_loss": False}}
+
+
 def _make_gymnasium(
     env_id: str | Callable[..., gymnasium.Env],
     num_envs: int,
@@ -132,17 +149,19 @@ def _make_gymnasium(
 
 def _make_one(env_id: str | Callable[..., gymnasium.Env], kwargs: dict[str, Any]) -> gymnasium.Env:
     if not isinstance(env_id, str):
-        return env_id(**kwargs)
-    if env_id.startswith("ALE/"):
+        return flattened(env_id(**kwargs))
+    if atari.is_atari(env_id):
+        return atari.make_one(env_id, atari.AtariSettings(**kwargs))
+    if env_id.startswith("dm_control/"):
         try:
-            import ale_py
+            import shimmy
         except ImportError as error:
-            raise MissingExtra("ale-py", "atari") from error
-        gymnasium.register_envs(ale_py)
+            raise MissingExtra("shimmy", "dm_control") from error
+        gymnasium.register_envs(shimmy)
     try:
         with warnings.catch_warnings():  # old versions are chosen on purpose, and every manifest says which
             warnings.filterwarnings("ignore", ".*is out of date.*")
-            return gymnasium.make(env_id, disable_env_checker=True, **kwargs)
+            return flattened(gymnasium.make(env_id, disable_env_checker=True, **kwargs))
     except gymnasium.error.UnregisteredEnv as error:
         raise UnknownName("environment", env_id, gymnasium.registry) from error
     except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
@@ -151,11 +170,18 @@ def _make_one(env_id: str | Callable[..., gymnasium.Env], kwargs: dict[str, Any]
         raise
 
 
-def _make_envpool(
-    env_id: str, num_envs: int, autoreset: str | None, kwargs: dict[str, Any]
+def _make_pool(
+    env_id: str, num_envs: int, backend: str, autoreset: str | None, kwargs: dict[str, Any]
 ) -> gymnasium.vector.VectorEnv:
-    if autoreset not in (None, "next_step"):
-        raise InvalidSetting(f"envpool resets in the next step only, not '{autoreset}': leave autoreset out.")
-    from .pool import Pool
+    mode = "next_step" if backend == "envpool" else "same_step"
+    if autoreset not in (None, mode):
+        raise InvalidSetting(
+            f"{backend} resets in the {mode.replace('_', ' ')} only, not '{autoreset}': leave autoreset out."
+        )
+    if backend == "envpool":
+        from .pool import Pool
 
-    return Pool(env_id, num_envs, kwargs)
+        return Pool(env_id, num_envs, kwargs)
+    if not atari.is_atari(env_id):
+        raise InvalidSetting(f"the backend 'ale' has Atari's games, as ALE/Pong-v5, not '{env_id}': take 'sync'.")
+    return atari.make_vector(env_id, num_envs, atari.AtariSettings(**kwargs))

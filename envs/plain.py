@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -68,6 +69,10 @@ def _decode(value: Any) -> Any:
         return {_decode(key): _decode(item) for key, item in content}
     if kind == "generator":
         return _generator(_decode(content))
+    if kind == "deque":
+        return deque(_decode(content[1]), content[0])
+    if kind == "random_state":
+        return _random_state(_decode(content))
     if kind in ("scalar", "text"):
         array = _array(*content)
         return array[()] if kind == "scalar" else array
@@ -99,10 +104,21 @@ def _generator(state: dict[str, Any]) -> np.random.Generator:
     if state["bit_generator"] not in _BIT_GENERATORS:
         raise ValueError("numpy has no such random generator")
     bits = getattr(np.random, state["bit_generator"])(0)
-    require_form(state, bits.state, "the state of a random generator")
+    _require_state(state, bits.state)
+    bits.state = state
+    return np.random.Generator(bits)
+
+
+def _random_state(state: dict[str, Any]) -> np.random.RandomState:
+    random = np.random.RandomState(0)
+    _require_state(state, random.get_state(legacy=False))
+    random.set_state(state)
+    return random
+
+
+def _require_state(state: dict[str, Any], like: Any) -> None:
+    require_form(state, like, "the state of a random generator")
     for part in (state, state["state"]):
         for name, greatest in _GREATEST.items():
             if isinstance(part, dict) and not 0 <= part.get(name, 0) <= greatest:
                 raise ValueError(f"a random generator cannot stand at {part[name]}")
-    bits.state = state
-    return np.random.Generator(bits)

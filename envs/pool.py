@@ -36,8 +36,11 @@ class Pool(gymnasium.vector.VectorEnv):
         self.single_observation_space = spaces.gymnasium_observation_space
         self.single_action_space = spaces.gymnasium_action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
         self._action_dtype = self.single_action_space.dtype
+        if self._action_dtype == np.float64:  # bounds as gymnasium rounds them: the same id has the same spec
+            low, high = spaces.gymnasium_action_space.low, spaces.gymnasium_action_space.high
+            self.single_action_space = gymnasium.spaces.Box(low.astype(np.float32), high.astype(np.float32))
+        self.action_space = batch_space(self.single_action_space, num_envs)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         """Starts new episodes, with `options["reset_mask"]` [N] bool in those columns only (the others give zeros).

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import enum
 import types
+from collections import deque
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium.vector import SyncVectorEnv
+from gymnasium.wrappers import FrameStackObservation
 
 from ..agents.core.errors import InvalidCheckpoint
 from . import arcade, physics
+from .minatar import MinAtar
 from .plain import decode, require_form
 
 _VECTOR_FIELDS = ("_observations", "_autoreset_envs")  # all else of a SyncVectorEnv is written anew at each step
@@ -118,9 +121,9 @@ def _require_obs(vector: dict[str, Any], env: gymnasium.vector.VectorEnv) -> Non
 
 
 def _layers(env: gymnasium.Env) -> list[gymnasium.Env]:
-    """The wrappers from the outermost, and the environment itself."""
+    """The wrappers from the outermost, and the environment itself; within MinAtar's, the game."""
     layers = [env]
-    while isinstance(layers[-1], gymnasium.Wrapper):
+    while isinstance(layers[-1], gymnasium.Wrapper | MinAtar):
         layers.append(layers[-1].env)
     return layers
 
@@ -136,7 +139,9 @@ def _take_layer(layer: gymnasium.Env, seen: set[int]) -> dict[str, Any]:
         if name in _MADE_AGAIN or physics.belongs(value) or arcade.belongs(value) or _is_stateless(value):
             continue
         try:
-            if not isinstance(value, gymnasium.Space):
+            if type(value) is deque and isinstance(layer, FrameStackObservation):  # these are replaced, not written to
+                fields[name] = {"deque": [value.maxlen, [encode(frame, set()) for frame in value]]}
+            elif not isinstance(value, gymnasium.Space):
                 fields[name] = encode(value, seen)
             elif value._np_random is not None:
                 spaces[name] = encode(value._np_random, seen)
@@ -173,6 +178,9 @@ def _fits(value: Any, own: Any) -> bool:
     """Whether a saved value can follow the one that a fresh environment has."""
     if isinstance(value, np.ndarray) and isinstance(own, np.ndarray):
         return (value.shape, value.dtype.kind) == (own.shape, own.dtype.kind)
+    if isinstance(value, deque) and isinstance(own, deque):
+        same = (value.maxlen, len(value)) == (own.maxlen, len(own))
+        return same and all(type(a) is type(b) and _fits(a, b) for a, b in zip(value, own, strict=True))
     return own is None or isinstance(value, np.random.Generator) == isinstance(own, np.random.Generator)
 
 
@@ -217,6 +225,8 @@ def encode(value: Any, seen: set[int]) -> Any:
         return {"set": [encode(item, seen) for item in value]}
     if type(value) is np.random.Generator:
         return {"generator": encode(value.bit_generator.state, set())}
+    if type(value) is np.random.RandomState:
+        return {"random_state": encode(value.get_state(legacy=False), set())}
     raise Obstacle(f"a value of type {type(value).__name__}, which cannot be saved")
 
 

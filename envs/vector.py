@@ -133,6 +133,11 @@ class VectorEnv:
         self.obs = obs
         return Step(next_obs, reward, terminated, truncated, valid, obs, restarted)
 
+    @property
+    def episode_start(self) -> np.ndarray:
+        """[N] whether `obs` is the first of an episode."""
+        return self._began == self.steps
+
     def pop_episodes(self) -> list[Episode]:
         """The episodes that ended since the last call, in the order in which they ended."""
         episodes, self._episodes = self._episodes, []
@@ -207,8 +212,8 @@ class VectorEnv:
 
     def _final_obs(self, done: np.ndarray, obs: np.ndarray, info: dict[str, Any]) -> np.ndarray:
         """`obs`, with the final observations of the columns that are done in place of the first of the next episode."""
-        final_obs = obs.copy()
-        final_obs[done] = self.spec.encode_obs(np.stack([info["final_obs"][column] for column in np.flatnonzero(done)]))
+        final_obs, final = obs.copy(), info["final_obs"]
+        final_obs[done] = np.concatenate([self.spec.encode_obs(final[i], False) for i in np.flatnonzero(done)])
         return final_obs
 
     def _restart(self, columns: np.ndarray, obs: np.ndarray) -> np.ndarray:

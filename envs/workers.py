@@ -14,6 +14,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import CloudpickleWrapper, batch_space
 
@@ -59,9 +60,9 @@ class Workers(gymnasium.vector.VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         obs, action = self.single_observation_space, self.single_action_space
-        row = [("obs", obs.dtype, obs.shape), ("action", "i8" if action.shape == () else "f4", action.shape)]
+        row = [("obs", obs.dtype, obs.shape), ("action", "f4" if isinstance(action, Box) else "i8", action.shape)]
         self._layout = np.dtype([*row, ("reward", "f8"), ("terminated", "?"), ("truncated", "?")], align=True)
-        self._maker, self._context = CloudpickleWrapper(maker), multiprocessing.get_context()
+        self.maker, self._context = CloudpickleWrapper(maker), multiprocessing.get_context()
         self._shared = self._context.RawArray("b", num_envs * self._layout.itemsize)
         self._rows = fields(self._shared, self._layout)
         self._seed = self._failures = self._requests = 0
@@ -208,7 +209,7 @@ class Workers(gymnasium.vector.VectorEnv):
 
     def _start(self, column: int) -> None:
         pipe, theirs = self._context.Pipe()
-        arguments = column, self._maker, self.autoreset_mode, self._shared, self._layout, theirs
+        arguments = column, self.maker, self.autoreset_mode, self._shared, self._layout, theirs
         process = self._context.Process(target=work, args=arguments, daemon=True)  # type: ignore[attr-defined]
         process.start()
         theirs.close()

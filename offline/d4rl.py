@@ -13,7 +13,7 @@ import numpy as np
 
 from ..agents.core.errors import InvalidData
 from . import hdf5
-from .recording import Recording, require_finite
+from .recording import Recording, blocks, require_finite
 
 NEEDED = ("observations", "actions", "rewards", "terminals")
 OPTIONAL = ("timeouts", "next_observations")
@@ -101,7 +101,8 @@ def _rows_since_end(terminated: np.ndarray) -> np.ndarray:
 def _differ(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Rows `[M]` bool in which two arrays `[M, ...]` are not the same up to rounding."""
     inner = tuple(range(1, one.ndim))
-    unequal = np.flatnonzero((one != other).any(inner))
+    parts = [np.flatnonzero((one[rows] != other[rows]).any(inner)) + rows.start for rows in blocks(one)]
+    unequal = np.concatenate([np.zeros(0, np.int64), *parts])
     differ = np.zeros(len(one), bool)
     near = np.isclose(one[unequal], other[unequal], rtol=TOLERANCE, atol=TOLERANCE)
     differ[unequal] = ~near.all(inner)

@@ -14,7 +14,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,8 +34,13 @@ RATIO = 1100
 """Arrays larger than so many times what the file holds of them are refused; gzip reaches 1032."""
 TEXT, ENTRIES = 10_000, 1000
 """Longest text and greatest number of values that are taken over from `metadata/`."""
+BLOCK = 2**26
+"""Bytes of an array that are read at a time."""
 
 Metadata = dict[str, str | int | float]
+Message = tuple[dict[str, Any], np.ndarray | None]
+Allocate = Callable[[str, tuple[int, ...], np.dtype], np.ndarray]
+"""Gives the array for a column, from its name, shape and type."""
 
 
 class Contents(NamedTuple):
@@ -49,22 +54,32 @@ class Contents(NamedTuple):
     """What the file holds at its top, the first hundred."""
 
 
-def read(path: str | os.PathLike[str], names: Sequence[str], load: bool = True) -> Contents:
+def in_memory(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """A new array, not filled."""
+    return np.empty(shape, dtype)
+
+
+def read(
+    path: str | os.PathLike[str],
+    names: Sequence[str],
+    load: bool = True,
+    allocate: Allocate = in_memory,
+    reader: str = __name__,
+) -> Contents:
     """The arrays called `names`, as far as the file has them; zeros that take no memory, if not `load`.
 
+    They are put into what `allocate` gives. `reader` is the module that the child runs.
     Raises InvalidData if the file is truncated or foreign, if an array is no array of numbers in this very file, and
     for anything on which HDF5's library fails, crashes or uses more time or memory than such a file needs.
     """
     try:
-        size = Path(path).stat().st_size
-        with Path(path).open("rb") as file:
-            file.read(1)
+        seconds = math.ceil(SECONDS + file_size(path) / BYTES_PER_SECOND)
     except OSError as error:
         raise InvalidData(f"{path} cannot be read: {error.strerror}") from error
-    job = json.dumps([os.fspath(path), list(names), load, math.ceil(SECONDS + size / BYTES_PER_SECOND)])
+    job = json.dumps([os.fspath(path), list(names), load, allocate is in_memory, seconds])
     columns: dict[str, np.ndarray] = {}
     with subprocess.Popen(
-        [sys.executable, "-B", "-P", "-m", __name__, job],
+        [sys.executable, "-B", "-P", "-m", reader, job],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -77,12 +92,12 @@ def read(path: str | os.PathLike[str], names: Sequence[str], load: bool = True) 
                 raise InvalidData(message["error"])
             if "names" in message:
                 return Contents(columns, message["metadata"], message["names"])
-            shape, dtype = message["shape"], np.dtype(message["dtype"])
-            if load:
-                column = columns[message["column"]] = np.empty(shape, dtype)
-                child.stdout.readinto(column.reshape(-1).view(np.uint8))  # type: ignore[attr-defined]
-            else:
-                columns[message["column"]] = np.broadcast_to(np.zeros((), dtype), shape)
+            if "block" in message:
+                rows = columns[message["block"]][message["first"] :][: message["rows"]]
+                child.stdout.readinto(rows.reshape(-1).view(np.uint8))  # type: ignore[attr-defined]
+                continue
+            name, shape, dtype = message["column"], tuple(message["shape"]), np.dtype(message["dtype"])
+            columns[name] = allocate(name, shape, dtype) if load else np.broadcast_to(np.zeros((), dtype), shape)
     end = child.returncode
     reason = signal.strsignal(-end) if end < 0 else f"exit status {end}"
     raise InvalidData(
@@ -90,8 +105,20 @@ def read(path: str | os.PathLike[str], names: Sequence[str], load: bool = True) 
     )
 
 
-def answer(path: str, names: Sequence[str], load: bool) -> Iterator[tuple[dict[str, Any], np.ndarray | None]]:
-    """What the child finds: the size of all arrays, each one's description and content, metadata; or an error."""
+def file_size(path: str | os.PathLike[str]) -> int:
+    """Bytes of a file that can be read, or of all files in a folder."""
+    files = [file for file in Path(path).rglob("*") if file.is_file()] if Path(path).is_dir() else [Path(path)]
+    for file in files:
+        with file.open("rb") as opened:
+            opened.read(1)
+    return sum(file.stat().st_size for file in files)
+
+
+def answer(path: str, names: Sequence[str], load: bool, whole: bool = True) -> Iterator[Message]:
+    """What the child finds: the size of all arrays, each one's description and content, metadata; or an error.
+
+    The content of an array comes in blocks. `whole` if it will be held in memory.
+    """
     import h5py
 
     try:
@@ -105,13 +132,17 @@ def answer(path: str, names: Sequence[str], load: bool) -> Iterator[tuple[dict[s
                 if reason := obstacle(column):
                     raise InvalidData(f"{path}: '{name}' {reason}")
             size = sum(column.size * max(column.dtype.itemsize, 4) for column in columns.values())
-            remedy = "cut it into smaller files, or take a machine with more"
-            memory.require(size, f"the arrays of {path}", remedy, error=InvalidData)
-            yield {"size": size}, None
+            if whole:
+                require_memory(size, path)
+            chunks = max(
+                (math.prod(column.chunks or ()) * column.dtype.itemsize for column in columns.values()), default=0
+            )
+            yield {"size": min(size, BLOCK + 2 * chunks)}, None
             for name, column in columns.items():
                 dtype = np.dtype(np.float32) if column.dtype.kind == "f" else column.dtype
-                description = {"column": name, "dtype": dtype.str, "shape": column.shape}
-                yield description, np.ascontiguousarray(column.astype(dtype)[()]) if load else None
+                yield {"column": name, "dtype": dtype.str, "shape": column.shape}, None
+                if load:
+                    yield from blocks(name, column, dtype)
             group = own(file, "metadata", path)
             found = metadata(group) if isinstance(group, h5py.Group) else {}
             yield {"metadata": found, "names": [str(name) for name in itertools.islice(file, 100)]}, None
@@ -120,6 +151,22 @@ def answer(path: str, names: Sequence[str], load: bool) -> Iterator[tuple[dict[s
     except Exception as error:  # h5py and numpy raise almost anything for a damaged file
         text = f"{path} is truncated or damaged ({error}): remove it and download or copy it again"
         yield {"error": text}, None
+
+
+def require_memory(size: int, path: str) -> None:
+    """Raises InvalidData if the machine has not so many bytes."""
+    remedy = "cut it into smaller files, take a machine with more, or leave it on the disk (memory_map=True)"
+    memory.require(size, f"the arrays of {path}", remedy, error=InvalidData)
+
+
+def blocks(name: str, column: Any, dtype: np.dtype) -> Iterator[Message]:
+    """The rows of an array in order, whole chunks at a time, so that none is unpacked twice."""
+    chunk = column.chunks[0] if column.chunks else 1
+    row = max(math.prod(column.shape[1:]) * dtype.itemsize, 1)
+    step = max(BLOCK // row // chunk, 1) * chunk
+    for first in range(0, len(column), step):
+        values = np.ascontiguousarray(column.astype(dtype)[first : first + step])
+        yield {"block": name, "first": first, "rows": len(values)}, values
 
 
 def own(group: Any, name: str, path: str) -> Any:
@@ -175,25 +222,28 @@ def metadata(group: Any) -> Metadata:
     return found
 
 
-def main() -> None:
+def serve(answer: Callable[..., Iterator[Message]]) -> None:
+    """What the child does: it limits itself, and writes the answer to its output."""
     import resource
 
-    path, names, load, seconds = json.loads(sys.argv[1])
-    size, machine = os.stat(path).st_size, memory.available()
+    path, names, load, whole, seconds = json.loads(sys.argv[1])
+    size, machine = file_size(path), memory.available()
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-    resource.setrlimit(resource.RLIMIT_AS, (min(LIBRARY + size, machine), machine))
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]  # the user's own limit stays, and counts
+    machine = machine if hard == resource.RLIM_INFINITY else min(machine, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (min(LIBRARY + size, machine), hard))
     out = sys.stdout.buffer
-    for message, column in answer(path, names, load):
+    for message, block in answer(path, names, load, whole):
         if "size" in message:
-            resource.setrlimit(resource.RLIMIT_AS, (min(LIBRARY + size + 3 * message["size"], machine), machine))
+            resource.setrlimit(resource.RLIMIT_AS, (min(LIBRARY + size + 3 * message["size"], machine), hard))
             continue
         out.write(json.dumps(message).encode() + b"\n")
-        if column is not None:
-            out.write(column.data)
+        if block is not None:
+            out.write(block.data)
     out.flush()
     os._exit(0)  # closing the library after a damaged file may not end
 
 
 if __name__ == "__main__":
-    main()
+    serve(answer)

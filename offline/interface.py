@@ -84,6 +84,10 @@ def _encode_obs(raw: np.ndarray, spec: Spec, source: str, where: str) -> np.ndar
     image = (*spec.obs_shape[1:], spec.obs_shape[0]) if spec.channels_last else spec.obs_shape
     if spec.is_image and (raw.shape[1:] != image or raw.dtype != np.uint8):
         raise InvalidData(f"{source} has observations {raw.dtype} {raw.shape[1:]}, {where} has images uint8 {image}")
+    if spec.channels_last:
+        return np.moveaxis(raw, -1, 1)
+    if raw.dtype == spec.obs_dtype and not spec.parts:
+        return raw.reshape(len(raw), *spec.obs_shape)  # as it is: not copied
     return spec.encode_obs(raw)
 
 

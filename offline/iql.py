@@ -11,7 +11,7 @@ from ..agents.core.agent import Metrics
 from ..agents.core.batch import Batch
 from ..agents.core.config import NonNegative, Positive, ReplayConfig, Share, scheduled
 from ..agents.core.critics import Q, V
-from ..agents.core.losses import expectile, mse
+from ..agents.core.losses import expectile
 from ..agents.core.nets import frozen_copy, orthogonal_init
 from ..agents.core.policies import Gaussian
 from ..agents.core.replay import ReplayAgent
@@ -84,13 +84,18 @@ class IQL(ReplayAgent, name="iql"):
 
     def actor_loss(self, batch: Batch, advantage: Tensor) -> Tensor:
         weight = (self.config.inverse_temperature * advantage).exp().clamp(max=self.config.max_weight)
-        log_prob = self.actor(batch.obs).log_prob(batch.action.clamp(-1.0 + MARGIN, 1.0 - MARGIN))
-        return -(weight * log_prob).mean()
+        return -(weight * self.log_prob(batch.obs, batch.action)).mean()
+
+    def log_prob(self, obs: Tensor, action: Tensor) -> Tensor:
+        """log pi(a|s) of recorded actions, `[B]`."""
+        return self.actor(obs).log_prob(action.clamp(-1.0 + MARGIN, 1.0 - MARGIN))
 
     @torch.no_grad()
     def target(self, batch: Batch) -> Tensor:
         return batch.reward + batch.discount * self.value(batch.next_obs)
 
     def critic_loss(self, batch: Batch) -> Tensor:
-        error = mse(self.critic(batch.obs, batch.action), self.target(batch))
+        error = self.critic.head.loss(self.critic.output(batch.obs, batch.action), self.target(batch))
+        if self.prioritized:
+            self.prioritize(batch, self.critic.head.error(error.detach()))
         return (batch.weight * error).mean(1).sum()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -56,10 +56,17 @@ def episodes(reward: np.ndarray, ended: np.ndarray) -> Episodes:
 def require_finite(source: str, columns: Mapping[str, np.ndarray]) -> None:
     """Raises InvalidData naming the first row of the first column that has NaN or infinity."""
     for key, values in columns.items():
-        finite = np.isfinite(values)
-        if not finite.all():
-            row = int(np.argmin(finite.reshape(len(values), -1).all(1)))
-            raise InvalidData(
-                f"{source}: '{key}' has NaN or infinity, first in row {row}: remove that episode from the file, or "
-                "record it again"
-            )
+        for rows in blocks(values) if values.dtype.kind == "f" else ():
+            finite = np.isfinite(values[rows])
+            if not finite.all():
+                row = rows.start + int(np.argmin(finite.reshape(len(finite), -1).all(1)))
+                raise InvalidData(
+                    f"{source}: '{key}' has NaN or infinity, first in row {row}: remove that episode from the file, or "
+                    "record it again"
+                )
+
+
+def blocks(values: np.ndarray, size: int = 2**26) -> Iterator[slice]:
+    """Stretches of rows of up to `size` bytes, so that what is worked out from an array needs little memory beside."""
+    step = max(size // max(values.nbytes // max(len(values), 1), 1), 1)
+    return (slice(first, min(first + step, len(values))) for first in range(0, len(values), step))

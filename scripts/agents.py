@@ -36,7 +36,6 @@ def main(argv: list[str]) -> int:
 
 def describe(name: str, kind: type[Agent]) -> dict[str, Any]:
     """One agent as plain values."""
-    from ..agents.core.config import ReplayConfig
     from ..agents.core.spec import Spec
 
     root = Path(__file__).parents[1]
@@ -50,7 +49,7 @@ def describe(name: str, kind: type[Agent]) -> dict[str, Any]:
         "about": (inspect.getdoc(kind) or "").partition("\n")[0],
         "file": Path(inspect.getfile(kind)).relative_to(root).as_posix(),
         "actions": [word for word, spec in specs.items() if accepts(kind, spec)],
-        "learns": ["online", "from data"] if isinstance(kind.config, ReplayConfig) else ["online"],
+        "learns": list(kind.learns),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import tomllib
 from typing import TYPE_CHECKING, Annotated, Any
 
 from ..agents.core.errors import InvalidSetting, UnknownName
@@ -60,21 +61,47 @@ def with_settings(agent: str, what: str, options: Any, config: Config, words: li
 
     `what` is the option that names the task (`env` or `data`).
     """
+    for path in _settings_files(agent, what, words):
+        table = tuned.read(path)
+        options = _replaced(options, table.run, "run option", path)
+        config = config.override(table.agent)
+    return options, config
+
+
+def with_data_settings(agent: str, options: Any, words: list[str]) -> Any:
+    """Options of the data set after those files."""
+    for path in _settings_files(agent, "data", words):
+        options = _replaced(options, tuned.read(path).data, "data option", path)
+    return options
+
+
+def _settings_files(agent: str, what: str, words: list[str]) -> list[Any]:
     early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     early.add_argument(f"--{what}", default="")
     early.add_argument("--settings", default="")
     early.add_argument("--tuned", action=argparse.BooleanOptionalAction, default=False)
     found, _ = early.parse_known_args([word for word in words if word not in ("-h", "--help")])
-    paths = [tuned.find(agent, getattr(found, what))] if found.tuned else []
-    for path in [*paths, found.settings] if found.settings else paths:
-        table = tuned.read(path)
-        known = [field.name for field in dataclasses.fields(options)]
-        for name, value in table.run.items():
-            if name not in known:
-                raise UnknownName(f"run option (in {path})", name, known)
-            if type(value) is not type(getattr(options, name)):
-                kind = type(getattr(options, name)).__name__
-                raise InvalidSetting(f"{path}: the run option {name} must be of type {kind}, not {value!r}")
-        options = dataclasses.replace(options, **table.run)
-        config = config.override(table.agent)
-    return options, config
+    paths: list[Any] = [tuned.find(agent, getattr(found, what))] if found.tuned else []
+    return [*paths, found.settings] if found.settings else paths
+
+
+def _replaced(options: Any, table: dict[str, Any], what: str, path: Any) -> Any:
+    known = [field.name for field in dataclasses.fields(options)]
+    for name, value in table.items():
+        if name not in known:
+            raise UnknownName(f"{what} (in {path})", name, known)
+        if type(value) is not type(getattr(options, name)):
+            kind = type(getattr(options, name)).__name__
+            raise InvalidSetting(f"{path}: the {what} {name} must be of type {kind}, not {value!r}")
+    return dataclasses.replace(options, **table)
+
+
+def keywords(text: str) -> dict[str, Any]:
+    """What is between the braces of a TOML inline table. Raises InvalidSetting."""
+    try:
+        (table,) = tomllib.loads(f"table = {{ {text} }}").values()
+    except (ValueError, RecursionError) as error:
+        raise InvalidSetting(
+            f"env_kwargs = {text!r} is not of the form 'name = value, name = value' with values of TOML: {error}"
+        ) from error
+    return table

@@ -16,7 +16,7 @@ from .run_folder import RunFolder
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """Runs whole episodes and states the score with its protocol. Writes nothing but `--json`."""
+    """Runs whole episodes and states the score with its protocol. Writes nothing but `--json` and pictures."""
 
     run: Positional[str]
     """A run folder, or a checkpoint."""
@@ -34,6 +34,8 @@ class Arguments:
     """Where the networks live."""
     json: str = ""
     """File to write all of it to, with the return of each episode."""
+    distribution: str = ""
+    """Picture (.png or .svg) to draw of the returns that a distributional agent expects along an episode."""
 
 
 def main(argv: list[str]) -> int:
@@ -54,12 +56,14 @@ def evaluate(arguments: Arguments) -> dict[str, Any]:
     from ..agents.core import checkpoint
     from ..agents.core.seeding import derive
     from ..envs import evaluate as run_episodes
-    from ..envs import make, remake
+    from ..envs import for_evaluation, human_normalized, make, remake
+    from . import return_distribution
     from .manifest import EVALUATION_ENVS
     from .training import require_device
 
     torch.set_num_threads(1)
     require_device(arguments.device)
+    picture = return_distribution.checked(arguments.distribution)
     path, run = locate(arguments)
     saved, tensors = checkpoint.read(path)
     agent = checkpoint.restore(saved, tensors, device=arguments.device)
@@ -67,11 +71,15 @@ def evaluate(arguments: Arguments) -> dict[str, Any]:
     columns = max(min(EVALUATION_ENVS, arguments.episodes), 1)
     if not arguments.env and not saved["env"]:
         raise InvalidSetting(f"{path} does not say in which environment: name one with --env")
-    settings = saved["env"] or {}
+    settings = for_evaluation(saved["env"] or {})
     changes = {"num_envs": columns} | ({"backend": "sync"} if settings.get("backend") == "async" else {})
     with make(arguments.env, columns) if arguments.env else remake(settings, **changes) as env:
         if env.spec != agent.spec:
             raise InvalidSetting(f"'{env.env_id}' has {env.spec}, the agent was made for {agent.spec}: choose --env")
+        if picture is not None:
+            title = f"{agent.name} on {env.env_id}, seed {seed}"
+            forecast = return_distribution.forecast(agent, env, seed, deterministic=not arguments.stochastic)
+            return_distribution.write(return_distribution.draw(forecast, title), picture)
         found = run_episodes(agent, env, arguments.episodes, seed, deterministic=not arguments.stochastic)
         result: dict[str, Any] = {
             "checkpoint": str(path),
@@ -84,6 +92,8 @@ def evaluate(arguments: Arguments) -> dict[str, Any]:
     result |= {"deterministic": not arguments.stochastic, "versions": checkpoint.versions()}
     result |= summary("return", found.returns) | {"mean_length": float(found.lengths.mean())}
     result |= {"returns": found.returns.tolist(), "lengths": found.lengths.tolist()}
+    if (human := human_normalized(env.env_id, found.returns)) is not None:
+        result |= summary("human", human)
     data = run.manifest()["data"] if run else None
     if data and data.get("reference") and env.env_id == data["env_id"]:
         low, high = data["reference"]["ref_min"], data["reference"]["ref_max"]
@@ -113,7 +123,7 @@ def show(result: dict[str, Any]) -> None:
     print(f"{result['agent']} on {result['env']}, {result['checkpoint']}")
     trained = f"{result['steps']:,} environment steps, {result['updates']:,} updates"
     print(f"  trained     {trained}, seed {result['train_seed']}")
-    for name, words in (("return", "return     "), ("score", "D4RL score ")):
+    for name, words in (("return", "return     "), ("human", "human-norm."), ("score", "D4RL score ")):
         if f"{name}_mean" in result:
             low, high = result[f"{name}_min"], result[f"{name}_max"]
             print(

@@ -43,7 +43,8 @@ def main(argv: list[str]) -> int:
     options, config = arguments.with_settings(
         agent, "data", Options(data=tyro.MISSING), agent_class(agent).config, words
     )
-    options, data, config = arguments.parse(f"bellmark fit {agent}", words, options, DataOptions(), config)
+    data = arguments.with_data_settings(agent, DataOptions(), words)
+    options, data, config = arguments.parse(f"bellmark fit {agent}", words, options, data, config)
     return fit(agent, options, data, config, argv)
 
 
@@ -76,6 +77,8 @@ def fit(
     data = load(options, dataclasses.asdict(data_options), sha256)
     agent = make(name, data, seed=options.seed, num_envs=options.num_envs, device=options.device, **config.to_dict())
     agent.require_replay()  # refuses an agent that cannot learn from data, before there is a folder
+    if options.learn_steps:
+        agent.require_online()
     with folder.create(describe("fit", agent, options, argv, data)):
         return run(shared.Training(folder, agent, options, scores=scores(data), stop=stop), options, data)
 

@@ -18,6 +18,7 @@ from ..envs import evaluate
 from .disk import Disk
 from .log import Log
 from .manifest import machine, resume_kind
+from .monitor import write_evaluations
 from .run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class Evaluate:
             score = f", D4RL score {scores.mean():.1f} ± {scores.std():.1f}"
         improved = mean > max((float(row["mean"]) for row in self.folder.evaluations.rows), default=-np.inf)
         self.disk.attempt(self.folder.evaluations.path, lambda: self.folder.evaluations.add(row))
+        arrays = self.folder.evaluations_npz
+        self.disk.attempt(arrays, lambda: write_evaluations(arrays, self.folder.evaluations.rows))
         self.log.events.add(values, clock)
         if improved:
             self.disk.attempt(self.folder.best, partial(checkpoint.save, self.folder.best, agent, extra=row))
@@ -71,9 +74,11 @@ class Evaluate:
 class Save:
     """Writes everything that the run needs to go on exactly; the checkpoint before stays as well."""
 
-    def __init__(self, every: int, folder: RunFolder, phase: str, log: Log, disk: Disk, saved: int | None):
-        """`saved` is the clock of the last.bell that is there, if it is good."""
-        self.every = every
+    def __init__(
+        self, every: int, folder: RunFolder, phase: str, log: Log, disk: Disk, saved: int | None, keep: bool = False
+    ):
+        """`saved` is the clock of the last.bell that is there, if it is good; with `keep` none is removed."""
+        self.every, self.keep = every, keep
         self.folder, self.phase, self.log, self.disk, self.saved = folder, phase, log, disk, saved
         self._noted = False
 
@@ -85,10 +90,12 @@ class Save:
         agent, online, clock = status.agent, status.env is not None, self.log.offset + status.clock
         extra: dict[str, Any] = {"phase": self.phase, "clock": clock, "until": status.until}
         extra |= {"elapsed": self.log.elapsed, "carried": status.state(), "machine": machine(agent.device)}
-        write = partial(checkpoint.save, self.folder.last, agent, buffer=online, env=online, extra=extra)
+        write = partial(checkpoint.save, self.folder.last, agent, buffer=online, env=online, sampler=True, extra=extra)
         keep = self.saved not in (None, clock)
         if self.disk.attempt(self.folder.last, lambda: self.folder.save(write, keep=keep)):
             self.saved = clock
+            if self.keep:
+                self.folder.keep(clock)
         if online and not self._noted and (kind := resume_kind(agent)) != "exact":
             print(f"note: a resumed run will not be exact here: {kind}", flush=True)
         self._noted = True

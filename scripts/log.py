@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 class Events:
     """TensorBoard's file in a run folder, one record per log row or evaluation; imported with the first number."""
 
-    def __init__(self, folder: RunFolder, disk: Disk, purge_from: int | None = None):
-        """TensorBoard is told to forget what older files say from the clock `purge_from` on."""
+    def __init__(
+        self, folder: RunFolder, disk: Disk, purge_from: int | None = None, settings: Mapping[str, Any] | None = None
+    ):
+        """TensorBoard is told to forget what older files say from the clock `purge_from` on, and the `settings`."""
         self.disk, self.path = disk, folder.path / f"events.out.tfevents.{time.time_ns()}.{os.getpid()}"
-        self._purge_from = purge_from
+        self._purge_from, self._settings = purge_from, settings
         self._pending = b""
         """What the disk has refused so far."""
 
@@ -39,10 +41,20 @@ class Events:
             if self._purge_from is not None:
                 start = SessionLog(status=SessionLog.START)
                 self._pending += record(Event(step=self._purge_from, session_log=start))
+            elif self._settings:
+                self._pending += b"".join(record(Event(summary=part)) for part in hparams(self._settings))
         numbers = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
         self._pending += record(Event(step=clock, summary=Summary(value=numbers)))
         append(self.path, self._pending)
         self._pending = b""
+
+
+def hparams(settings: Mapping[str, Any]) -> Iterable[Any]:
+    """Settings as TensorBoard's tab HPARAMS reads them, beside the return in training and in evaluation."""
+    from torch.utils.tensorboard.summary import hparams as summaries
+
+    plain = {name: value if isinstance(value, bool | int | float) else str(value) for name, value in settings.items()}
+    return summaries(plain, dict.fromkeys(("rollout/ep_rew_mean", "eval/mean_reward"), 0.0))
 
 
 def record(event: Any) -> bytes:
@@ -80,6 +92,9 @@ class Log:
                 values[f"rollout/{column}"] = count
         values |= {"time/fps": status.rate, "time/time_elapsed": self.elapsed}
         counters = {"clock": clock, "steps": agent.steps, "updates": agent.updates, "episodes": len(status.finished)}
+        if status.env is not None:
+            monitor, episodes, env_id = self.folder.monitor, [*status.finished], status.env.env_id
+            self.disk.attempt(monitor.path, lambda: monitor.add(episodes, clock, self.elapsed, env_id))
         status.finished.clear()
         row = counters | {name: f"{value:.6g}" for name, value in values.items()}
         self.disk.attempt(self.folder.progress.path, lambda: self.folder.progress.add(row))

@@ -17,6 +17,7 @@ COMMANDS = {
     "resume": ("resume RUN", "go on with a run that was interrupted"),
     "rerun": ("rerun RUN", "repeat a run from its manifest and compare every number"),
     "agents": ("agents", "list all agents"),
+    "explain": ("explain AGENT", "its equations, settings, papers and departures"),
     "bench": ("bench", "measure our speed beside other libraries', on the same work"),
 }
 TRACEBACK = "BELLMARK_TRACEBACK"

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..agents.core import rows
 from ..agents.core.memory import available
 
 if TYPE_CHECKING:
@@ -27,6 +32,20 @@ class Memory:
             if used > SHARE * limit:
                 self.full = f"{used / 1e9:.2f} of {limit / 1e9:.2f} GB of {what} are in use"
                 status.stop = True
+
+
+@contextlib.contextmanager
+def announced() -> Iterator[None]:
+    """Prints what large buffers are planned, before they take memory."""
+    handler, log, before = logging.StreamHandler(sys.stdout), rows.LOG, rows.LOG.level
+    handler.setFormatter(logging.Formatter("note: %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
 
 
 def usage() -> list[tuple[str, int, int]]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .progress import clock_time
+from .times import breakdown, hint
 
 if TYPE_CHECKING:
     from .training import Training
@@ -17,6 +18,8 @@ NEXT = {
 
 
 def show(training: Training, title: str, unit: str, protocol: str = "") -> None:
+    from ..envs import human_normalized
+
     folder, agent, rows = training.folder, training.agent, training.folder.evaluations.rows
     seconds = training.resumed["elapsed"]
     print(
@@ -29,8 +32,15 @@ def show(training: Training, title: str, unit: str, protocol: str = "") -> None:
             f"  final evaluation  {score(rows[-1])}  ({rows[-1]['episodes']} episodes, deterministic, last checkpoint)"
         )
         print(f"  best evaluation   {score(best)}  (at {int(best['clock']):,} {unit}: {folder.best})")
+        env_id = agent.env.env_id if agent.env is not None else ""
+        if (human := human_normalized(env_id, [float(rows[-1]["mean"])])) is not None:
+            print(f"  human-normalised  {human.item():.3f}  (final evaluation; 0 is random play, 1 a person)")
         if protocol:
             print(f"  protocol          {protocol}")
+    if training.status is not None:
+        print(f"  time              {breakdown(training.status)}")
+        if advice := hint(training.status):
+            print(f"  hint              {advice}")
     print(f"  run folder        {folder}")
     print(f"  TensorBoard       tensorboard --logdir {folder}")
     print(f"  learning curve    {folder.curve}")

@@ -74,7 +74,7 @@ def begin(manifest: dict[str, Any], arguments: Arguments, folder: str, argv: lis
     config = agent_class(name).config.from_dict(manifest["settings"])
     if manifest["spec"]:
         checkpoint.plan(manifest, "cpu")  # refuses absurd sizes
-    options = dataclasses.replace(resume.recorded(manifest), run=folder, progress=arguments.progress)
+    options = dataclasses.replace(resume.recorded(manifest), run=folder, progress=arguments.progress, wandb="")
     if manifest["kind"] == "train":
         if manifest["env"] is None:
             raise InvalidCheckpoint(f"{arguments.run} was trained in an environment that cannot be made again")

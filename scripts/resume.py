@@ -93,7 +93,7 @@ def go_on(
 ) -> int:
     agent, last = saved.agent, saved.path == folder.last
     data = load_data(options, manifest)
-    exact = put_back(saved, arguments.env)
+    exact = put_back(saved, arguments.env, data)
     remember(folder, manifest, arguments, options, saved.extra["clock"], exact)
     print(f"going on with {folder} at {agent.steps:,} steps, {agent.updates:,} updates")
     if data is None:
@@ -190,10 +190,10 @@ def data_options(manifest: Mapping[str, Any]) -> Any:
     return options(Options, manifest["data"]["options"])
 
 
-def put_back(saved: Saved, env: str = "") -> bool:
+def put_back(saved: Saved, env: str = "", data: Any = None) -> bool:
     """Environment, buffer and random streams as they were. False, with a word, if the environment cannot be.
 
-    `env` is what the user calls the environment.
+    `env` is what the user calls the environment, `data` what a run on data learns from.
     """
     from ..agents.core import checkpoint
     from ..envs import remake
@@ -205,6 +205,8 @@ def put_back(saved: Saved, env: str = "") -> bool:
     online = saved.extra["phase"] == "learn"
     if online and agent.env is not None:
         agent.buffer = agent.make_buffer(agent.env.num_envs)
+    elif data is not None:
+        agent.buffer = agent.view(data.buffer)
     exact = checkpoint.resume(agent, saved.manifest, saved.tensors) or not online
     if not exact:
         print("note: this environment cannot be put back into the middle of its episodes, so new ones begin")

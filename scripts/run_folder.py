@@ -16,6 +16,7 @@ from ..agents.core.checkpoint import write_atomically
 from ..agents.core.errors import BellmarkError, InvalidCheckpoint, RunExists
 from .disk import append
 from .lock import Lock
+from .monitor import Monitor
 from .outcome import SaveFailed
 
 FORMAT = 1
@@ -106,6 +107,8 @@ class RunFolder:
         self.curve = self.path / "learning_curve.png"
         self.progress = Table(self.path / "progress.csv", COLUMNS)
         self.evaluations = Table(self.path / "evaluations.csv")
+        self.monitor = Monitor(self.path / "monitor.csv")
+        self.evaluations_npz = self.path / "evaluations.npz"
         self.lock = Lock(self.path / ".lock")
 
     def __str__(self) -> str:
@@ -175,6 +178,14 @@ class RunFolder:
             with contextlib.suppress(OSError):
                 spare.unlink()
 
+    def keep(self, clock: int) -> None:
+        """Gives last.bell another name as well, `step-<clock>.bell`, under which it stays."""
+        any(_copied(copy, self.last, self.path / f"step-{clock:012d}.bell") for copy in (os.link, shutil.copyfile))
+
+    def checkpoints(self) -> list[Path]:
+        """The checkpoints under names of their own in the order of the clock, or else last.bell, if there is one."""
+        return sorted(self.path.glob("step-*.bell")) or [path for path in (self.last,) if path.exists()]
+
     def tidy(self) -> None:
         """Removes what a process that was killed had not finished writing. Only for the holder of the lock."""
         for path in self.path.glob(".*.tmp"):
@@ -184,6 +195,7 @@ class RunFolder:
         """Drops the rows that were written after the checkpoint that is resumed, and those that are damaged."""
         for table in (self.progress, self.evaluations):
             table.read(lambda row: _is_sound(row) and int(row["clock"]) <= clock)
+        self.monitor.go_on(clock)
 
 
 def _copied(copy: Callable[[Path, Path], object], source: Path, target: Path) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..agents.core.errors import BellmarkError, InvalidSetting
 from . import arguments
 from . import training as shared
 
@@ -22,8 +23,10 @@ class Task:
     """Environment to train in: an id that gymnasium knows (or envpool, with that backend)."""
     steps: int = 100_000
     """Environment steps in all, those of every environment together."""
-    backend: Literal["sync", "async", "envpool"] = "sync"
-    """How environments run: in one process, in one process each, or in envpool's threads."""
+    backend: Literal["sync", "async", "envpool", "ale"] = "sync"
+    """How environments run: in one process, in one process each, or in the threads of envpool or (Atari) of ale_py."""
+    env_kwargs: str = ""
+    """Keywords of the environment as TOML, such as "sticky_actions = 0.0, life_loss = true" (see envs/atari.py)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +64,18 @@ def train(
     options = dataclasses.replace(options, run=options.run or shared.default_folder(options.env, name, options.seed))
     folder = RunFolder(options.run)
     folder.refuse_existing()
-    env = remake(env_settings) if env_settings else make_env(options.env, options.num_envs, backend=options.backend)
+    if env_settings:
+        env = remake(env_settings)
+    else:
+        kwargs = arguments.keywords(options.env_kwargs)
+        try:
+            env = make_env(options.env, options.num_envs, backend=options.backend, **kwargs)
+        except TypeError as error:
+            if not kwargs or isinstance(error, BellmarkError):
+                raise
+            raise InvalidSetting(f"'{options.env}' cannot be made with {kwargs}: {error}") from error
     agent = make(name, env, seed=options.seed, device=options.device, **config.to_dict())
+    agent.require_online()
     with folder.create(describe("train", agent, options, argv)):
         return run(shared.Training(folder, agent, options, stop=stop), options)
 

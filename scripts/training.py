@@ -14,12 +14,13 @@ import torch
 
 from ..agents.core import loop
 from ..agents.core.errors import InvalidSetting, NotFinite, OutOfMemory
-from ..envs import remake
+from ..envs import for_evaluation, remake
+from . import weights_and_biases
 from .disk import Disk
 from .hooks import Evaluate, Interrupt, Save, Scores, Stop
 from .log import Events, Log
 from .manifest import EVALUATION_ENVS
-from .memory import Memory, is_out_of_memory
+from .memory import Memory, announced, is_out_of_memory
 from .outcome import INTERRUPTED, SaveFailed
 from .progress import PlainLines, ProgressBar
 from .run_folder import RunFolder
@@ -48,14 +49,21 @@ class Options:
     """Whole episodes per evaluation, on environments and a random stream of their own; 0 = no evaluation."""
     checkpoint_every: int = 0
     """Clock ticks between two checkpoints; 0 = a tenth of the run."""
+    keep_checkpoints: bool = False
+    """Keep every checkpoint as step-<clock>.bell, with its replay buffer if online, for `collect` and `ope`."""
     log_every: int = 0
     """Clock ticks between two rows of progress.csv and TensorBoard; 0 = a hundredth of the run."""
     device: str = "cpu"
     """Where networks and data live: cpu, cuda, cuda:1, ..."""
     threads: int = 1
     """Threads of torch; 1 is the fastest for small networks, and reproducible."""
+    compile: bool = False
+    """Run updates as one compiled graph: the same mathematics, several times faster for small networks, but the first
+    update takes many seconds. Needs a C++ compiler."""
     progress: bool = True
     """Show a progress bar in a terminal, and lines elsewhere."""
+    wandb: str = ""
+    """Project of Weights & Biases to which all numbers go as well."""
 
     def __post_init__(self) -> None:
         bounds = {"num_envs": (1, 2**16), "threads": (1, 2**10), "seed": (0, 2**63 - 1)}
@@ -66,6 +74,8 @@ class Options:
             if getattr(self, name) > high:
                 raise InvalidSetting(f"the option {name} = {getattr(self, name)} must be at most {high}")
         require_device(self.device)
+        if self.wandb:
+            weights_and_biases.require()
 
 
 def require_device(device: str) -> None:
@@ -100,10 +110,16 @@ class Training:
         last.bell. The run stops when its clock is at `stop`."""
         self.folder, self.agent, self.options, self.scores, self.stop = folder, agent, options, scores, stop
         self.resumed = dict(resumed or {})
+        if options.compile:
+            agent.compile_updates()
         self.saved = self.resumed["clock"] if resumed and intact else None
         """The clock of last.bell, if there is a good one."""
         self.disk, self.interrupt, self.memory = Disk(), Interrupt(), Memory()
-        self.events = Events(folder, self.disk, self.resumed["clock"] + 1 if resumed else None)
+        settings = {"agent": agent.name, "seed": agent.seed, "env": getattr(agent.env, "env_id", "")}
+        settings |= agent.config.to_dict()
+        self.events: Any = Events(folder, self.disk, self.resumed["clock"] + 1 if resumed else None, settings)
+        if options.wandb:
+            self.events = weights_and_biases.WeightsAndBiases(self.events, options.wandb, folder)
         self.evaluation_env = evaluation_env(agent, options.eval_episodes)
         self.status: loop.Status | None = None
         if resumed:
@@ -124,7 +140,7 @@ class Training:
         o, folder, disk = self.options, self.folder, self.disk
         log_every = o.log_every or max(end // 100, 1)
         log = Log(log_every, folder, self.events, disk, offset=offset, elapsed=self.resumed.get("elapsed", 0.0))
-        save = Save(o.checkpoint_every or max(end // 10, 1), folder, phase, log, disk, self.saved)
+        save = Save(o.checkpoint_every or max(end // 10, 1), folder, phase, log, disk, self.saved, o.keep_checkpoints)
         self.memory.every = log_every
         hooks: list[loop.Hook] = [log]
         evaluate = None
@@ -139,7 +155,7 @@ class Training:
         if o.progress:
             hooks.append(bar if sys.stdout.isatty() else PlainLines(log_every))
         try:
-            with self.interrupt:
+            with self.interrupt, announced():
                 self.status = status = begin(hooks=hooks, carried=self.resumed.pop("carried", None))
                 finished = status.clock >= status.until
                 if finished and status.clock > status.first_tick:
@@ -169,8 +185,8 @@ class Training:
 
     def close(self) -> None:
         with ExitStack() as stack:
-            for thing in (self.agent.env, self.evaluation_env):
-                if thing is not None:
+            for thing in (self.agent.env, self.evaluation_env, self.events):
+                if hasattr(thing, "close"):
                     stack.callback(thing.close)
 
     def end(self, finished: bool, title: str, unit: str, report: Callable[[], None]) -> int:
@@ -205,4 +221,4 @@ def evaluation_env(agent: Agent, episodes: int) -> Any:
     if agent.env is None or not episodes:
         return None
     changes = {"backend": "sync"} if agent.env.backend == "async" else {}
-    return remake(agent.env.settings, num_envs=min(EVALUATION_ENVS, episodes), **changes)
+    return remake(for_evaluation(agent.env.settings), num_envs=min(EVALUATION_ENVS, episodes), **changes)

@@ -12,7 +12,7 @@ from ..agents.core.errors import InvalidSetting, UnknownName
 FOLDER = Path(__file__).parent / "settings"
 LARGEST = 16 * 1024
 """Bytes; nested keys take a time that grows with the square."""
-KINDS: dict[str, type] = {"source": str, "run": dict, "agent": dict}
+KINDS: dict[str, type] = {"source": str, "run": dict, "data": dict, "agent": dict}
 
 
 class Settings(NamedTuple):
@@ -24,6 +24,8 @@ class Settings(NamedTuple):
     """Options of the command: steps, num_envs, ..."""
     agent: dict[str, Any]
     """Settings of the agent."""
+    data: dict[str, Any]
+    """Options of the data set: scale_returns, ..."""
 
 
 def shipped(agent: str = "*") -> list[Path]:
@@ -32,18 +34,19 @@ def shipped(agent: str = "*") -> list[Path]:
 
 
 def task(path: Path) -> str:
-    """The environment that a shipped file is for."""
+    """The environment, or the namespace of environments, that a shipped file is for."""
     return path.relative_to(FOLDER).with_suffix("").as_posix().partition("/")[2]
 
 
 def find(agent: str, env: str) -> Path:
-    """The shipped settings of `agent` for `env`. Raises UnknownName if there are none."""
+    """The shipped settings of `agent` for `env` or for its namespace ("MinAtar"). Raises UnknownName without any."""
     files = {task(path): path for path in shipped(agent)}
-    if env not in files:
+    name = env if env in files else env.partition("/")[0]
+    if name not in files:
         if not files:
             raise InvalidSetting(f"no settings are shipped for '{agent}': leave --tuned out, or give --settings FILE")
         raise UnknownName(f"shipped file of {agent}'s settings for the environment", env, files)
-    return files[env]
+    return files[name]
 
 
 def read(path: str | os.PathLike[str]) -> Settings:
@@ -65,9 +68,9 @@ def read(path: str | os.PathLike[str]) -> Settings:
             raise UnknownName(f"part of a settings file ({path})", name, KINDS)
         if not isinstance(value, KINDS[name]):
             raise InvalidSetting(f"{path}: '{name}' must be a {'text' if KINDS[name] is str else f'table [{name}]'}")
-    for table in ("run", "agent"):
+    for table in ("run", "data", "agent"):
         for name, value in content.get(table, {}).items():
             for item in value if isinstance(value, list) else [value]:
                 if not isinstance(item, str | int | float) or (type(item) is int and abs(item) >= 2**63):
                     raise InvalidSetting(f"{path}: the setting {name} must be a number, a text, true, false or a list")
-    return Settings(content.get("source", ""), content.get("run", {}), content.get("agent", {}))
+    return Settings(content.get("source", ""), *(content.get(table, {}) for table in ("run", "agent", "data")))

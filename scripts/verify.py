@@ -29,9 +29,11 @@ def verify(arguments: Arguments) -> int:
     begin, goal = read(folder.previous, options.device), read(folder.last, options.device)
     if goal.extra.get("until") is None:
         raise InvalidCheckpoint(f"{goal.path} was written by an older version, which did not note what this needs")
+    if options.compile:
+        begin.agent.compile_updates()
     first, end = begin.extra["clock"], goal.extra["clock"]
     data = load_data(options, manifest)
-    if not put_back(begin, arguments.env):
+    if not put_back(begin, arguments.env, data):
         reason = begin.manifest.get("resume", "its environment has no state that can be saved")
         raise InvalidCheckpoint(f"{folder} cannot be repeated exactly, since a resumed run begins {reason}")
     with TemporaryDirectory() as place:
@@ -39,7 +41,7 @@ def verify(arguments: Arguments) -> int:
             replay(begin, goal, options, data)
             online = goal.extra["phase"] == "learn"
             path = Path(place) / "replay.bell"
-            checkpoint.save(path, begin.agent, buffer=online, env=online)
+            checkpoint.save(path, begin.agent, buffer=online, env=online, sampler=True)
         finally:
             if begin.agent.env is not None:
                 begin.agent.env.close()

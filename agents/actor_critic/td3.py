@@ -1,4 +1,4 @@
-"""Twin delayed deep deterministic policy gradient; DDPG is a setting of it."""
+"""Twin delayed deep deterministic policy gradient."""
 
 from __future__ import annotations
 
@@ -9,25 +9,19 @@ from torch import Tensor
 
 from ..core.agent import Metrics
 from ..core.batch import Batch
-from ..core.config import Count, NonNegative, ReplayConfig, Share
-from ..core.critics import Q
-from ..core.losses import mse
+from ..core.config import Count, NonNegative
+from ..core.ensemble import EnsembleAgent, EnsembleConfig, ensemble
 from ..core.nets import frozen_copy
 from ..core.policies import Deterministic
-from ..core.replay import ReplayAgent
 from ..core.spec import Spec
 
 
 @dataclass(frozen=True)
-class TD3Config(ReplayConfig):
+class TD3Config(EnsembleConfig):
     """Defaults: the authors' repository, but for a shorter random start (theirs: 25,000)."""
 
-    critics: Count = 2
-    """Size of the critic ensemble; the target takes the minimum."""
     actor_delay: Count = 2
     """Critic updates per update of actor and targets."""
-    tau: Share = 0.005
-    """Share by which targets move at each of their updates."""
     exploration_noise: NonNegative = 0.1
     """Standard deviation of the noise on actions in training, of the range [-1, 1]."""
     target_noise: NonNegative = 0.2
@@ -36,7 +30,7 @@ class TD3Config(ReplayConfig):
     """Bound of the noise on target actions."""
 
 
-class TD3(ReplayAgent, name="td3"):
+class TD3(EnsembleAgent, name="td3"):
     """TD3 (Fujimoto, van Hoof, Meger 2018, arXiv 1802.09477).
 
         a'      = clip(pibar(s') + clip(N(0, target_noise^2), -c, c), -1, 1)
@@ -44,7 +38,8 @@ class TD3(ReplayAgent, name="td3"):
         critic    sum_e mean (Q_e(s, a) - y)^2
         actor     -mean Q_1(s, pi(s)),  with all targets (x <- x + tau (online - x)) every `actor_delay` critic updates
 
-    With critics=1, target_noise=0, actor_delay=1 this is DDPG (Lillicrap et al. 2016) with TD3's networks.
+    With another `critic_head` Q_e is the mean of a distribution; the target is the distribution of the critic with the
+    smallest mean at (s', a'), scaled and shifted (its mean for hl_gauss and two_hot); the loss is the head's.
 
     Departures from the paper: networks 256-256 and step size 3e-4, one update per step, as in the authors' current
     code; the random start is `start` transitions.
@@ -54,7 +49,7 @@ class TD3(ReplayAgent, name="td3"):
 
     def build(self, spec: Spec, c: TD3Config) -> None:
         spec.require_continuous(self.name)
-        self.actor, self.critic = Deterministic(spec, c.hidden), Q(spec, c.hidden, size=c.critics)
+        self.actor, self.critic = Deterministic(spec, c.hidden), ensemble(spec, c, self.head(c))
         self.actor_target, self.critic_target = frozen_copy(self.actor), frozen_copy(self.critic)
 
     def act(self, obs: Tensor, explore: bool) -> Tensor:
@@ -78,11 +73,11 @@ class TD3(ReplayAgent, name="td3"):
     def target(self, batch: Batch) -> Tensor:
         action = self.actor_target(batch.next_obs)
         action = (action + self.smoothing(action)).clamp(-1.0, 1.0)
-        return batch.reward + batch.discount * self.critic_target(batch.next_obs, action).amin(0)
+        output = self.critic_target.lowest(self.critic_target.output(batch.next_obs, action))
+        return self.critic.head.backup(batch.reward, batch.discount, output)
 
     def critic_loss(self, batch: Batch) -> Tensor:
-        error = mse(self.critic(batch.obs, batch.action), self.target(batch))
-        return (batch.weight * error).mean(1).sum()
+        return self.regression(batch, self.critic.output(batch.obs, batch.action), self.target(batch))
 
     def actor_loss(self, batch: Batch) -> Tensor:
         return -self.critic.first(batch.obs, self.actor(batch.obs)).mean()

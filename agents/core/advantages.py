@@ -11,14 +11,25 @@ import torch
 from torch import Tensor
 
 
-def _backward(delta: Tensor, decay: Tensor) -> Tensor:
-    """x_t = delta_t + decay_t x_{t+1}, x_T = 0. Where decay is 0, what follows is cut off, even NaN."""
-    result, following = torch.empty_like(delta), torch.zeros_like(delta[0])
-    cut = decay == 0
-    for t in range(len(delta) - 1, -1, -1):
-        following = delta[t] + (decay[t] * following).masked_fill_(cut[t], 0.0)
-        result[t] = following
+def backward(delta: Tensor, decay: Tensor) -> Tensor:
+    """x_t = delta_t + decay_t x_{t+1}, x_T = 0. Where decay is 0, what follows is cut off, even NaN.
+
+    By doubling: after k rounds each row has summed up 2^k rows, so that T rows take log2 T rounds, not T.
+    """
+    cut, result, span = decay == 0, delta, 1
+    while span < len(delta):
+        add = (decay[:-span] * result[span:]).masked_fill_(cut[:-span], 0.0)
+        result = torch.cat([result[:-span] + add, result[-span:]])
+        product = (decay[:-span] * decay[span:]).masked_fill_(cut[:-span], 0.0)
+        decay = torch.cat([product, torch.zeros_like(decay[-span:])])
+        cut, span = decay == 0, 2 * span
     return result
+
+
+def forward(delta: Tensor, decay: Tensor, carried: Tensor) -> Tensor:
+    """x_t = delta_t + decay_t x_{t-1}, x_{-1} = `carried` `[N]`."""
+    first = delta[:1] + (decay[:1] * carried).masked_fill_(decay[:1] == 0, 0.0)
+    return backward(torch.cat([first, delta[1:]]).flip(0), decay.flip(0)).flip(0)
 
 
 def bootstrapped(reward: Tensor, discount: Tensor, next_value: Tensor) -> Tensor:
@@ -32,7 +43,7 @@ def gae(reward: Tensor, discount: Tensor, trace: Tensor, value: Tensor, lam: flo
     A_t = delta_t + gamma lambda trace_t A_{t+1}, delta_t = r_t + discount_t V_{t+1} - V_t.
     """
     delta = bootstrapped(reward, discount, value[1:]) - value[:-1]
-    return _backward(delta, lam * discount * trace)
+    return backward(delta, lam * discount * trace)
 
 
 def lambda_returns(reward: Tensor, discount: Tensor, trace: Tensor, value: Tensor, lam: float) -> Tensor:
@@ -66,7 +77,7 @@ def v_trace(
     """
     rho, c = ratio.clamp(max=clip_rho), lam * ratio.clamp(max=clip_c)
     delta = rho * (bootstrapped(reward, discount, value[1:]) - value[:-1])
-    target = _backward(delta, discount * trace * c) + value[:-1]
+    target = backward(delta, discount * trace * c) + value[:-1]
     next_target = torch.where(trace == 0, value[1:], torch.cat([target[1:], value[-1:]]))
     return target, rho * (bootstrapped(reward, discount, next_target) - value[:-1])
 
@@ -81,4 +92,4 @@ def retrace(
     """
     delta = bootstrapped(reward, discount, next_value) - q
     c = torch.cat([lam * ratio[1:].clamp(max=1.0), torch.zeros_like(ratio[:1])])
-    return q + _backward(delta, torch.where(trace == 0, 0.0, discount * c))
+    return q + backward(delta, torch.where(trace == 0, 0.0, discount * c))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -10,21 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from .buffer import Buffer
+from .compiled import CompiledUpdate
 from .config import Config, scheduled
 from .errors import InvalidSetting
-from .nets import Normalizer
+from .heads import DISTRIBUTIONAL
+from .masks import random_actions
+from .normalizer import FeatureNormalizer, Normalizer
 from .parameters import FlatParameters
 from .spec import Spec
+from .stateful import Stateful
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ...envs.vector import VectorEnv
 
 Metrics = dict[str, Tensor]
 
 
-class Agent(nn.Module):
+class Agent(Stateful):
     """Base of all agents.
 
     A subclass names its settings (`config`), makes its networks (`build`), acts (`act`) and lists what an update
@@ -36,6 +38,8 @@ class Agent(nn.Module):
     config: Config = Config()
     name: ClassVar[str] = ""
     registry: ClassVar[dict[str, type[Agent]]] = {}
+    learns: ClassVar[tuple[str, ...]] = ("online",)
+    """How it can learn: "online", "from data", or both."""
 
     def __init_subclass__(cls, name: str = "", **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -60,7 +64,10 @@ class Agent(nn.Module):
         """Share of the planned training that is over; the loop sets it, schedules read it."""
         self.env: VectorEnv | None = None
         self.buffer: Buffer | None = None
+        self.dues: dict[int, bool] = {}
+        """Answers of `due`, given beforehand while an update is compiled."""
         self._descents: Metrics = {}
+        self._compiled: CompiledUpdate | None = None
         with self.device:
             self.obs_normalizer = self.make_normalizer() if self.config.normalize_obs else None
             self.build(spec, self.config)
@@ -68,6 +75,9 @@ class Agent(nn.Module):
         for name, flat in self._flat.items():
             if flat.trainable:
                 flat.optimizer = self.optimizer(name, flat.flat)
+
+    def anew(self) -> Self:
+        return type(self)(self.spec, self.config, device=self.device, seed=self.seed)
 
     # ---- what an algorithm writes ------------------------------------------------------------------------------
 
@@ -81,6 +91,13 @@ class Agent(nn.Module):
     def act(self, obs: Tensor, explore: bool) -> Tensor:
         """obs `[N, ...]` -> actions `[N, A]` in [-1, 1] (the environment clips), or int64 `[N]`."""
         raise NotImplementedError
+
+    def return_distribution(self, obs: Tensor) -> tuple[Tensor, Tensor]:
+        """The return after the deterministic action, discounted: values and their probabilities, both `[N, K]`.
+
+        Raises InvalidSetting for an agent that does not learn it.
+        """
+        raise InvalidSetting(f"'{self.name}' knows no distribution of returns: {DISTRIBUTIONAL}")
 
     def update(self, batch: Any) -> Metrics:
         """Minimises this algorithm's losses on one batch, in its order. Returns 0-d tensors, still on the device."""
@@ -97,13 +114,20 @@ class Agent(nn.Module):
 
     def make_normalizer(self) -> Normalizer:
         """How observations are normalised if the setting `normalize_obs` is on."""
-        if self.spec.is_image:
+        spec = self.spec
+        if spec.has_images:
             raise InvalidSetting("normalize_obs does not go with images, which are divided by 255: turn it off")
-        return Normalizer(self.spec.obs_shape, epsilon=1e-3)
+        if spec.masked:
+            return FeatureNormalizer(spec.obs_size, spec.actions, epsilon=1e-3)
+        return Normalizer(spec.obs_shape, epsilon=1e-3)
 
     def make_buffer(self, columns: int) -> Buffer:
         """The buffer that this agent wants for `columns` environments."""
         raise NotImplementedError
+
+    def view(self, buffer: Buffer) -> Buffer:
+        """Recorded data, not copied, read in the way that this agent wants."""
+        return buffer
 
     def batches(self, buffer: Buffer) -> Iterable[Any]:
         """What to update on after an environment step."""
@@ -111,8 +135,16 @@ class Agent(nn.Module):
 
     def require_replay(self) -> None:
         """Raises InvalidSetting for an agent that cannot use old data."""
+        if "from data" in self.learns:
+            return
         remedy = "take one with replay, such as iql, td3_bc or sac"
         raise InvalidSetting(f"'{self.name}' learns only from what its own policy has just done, not data: {remedy}")
+
+    def require_online(self) -> None:
+        """Raises InvalidSetting for an agent that learns from recorded data alone."""
+        if "online" not in self.learns:
+            remedy = "take one that goes on online, such as iql, awac or td3_bc"
+            raise InvalidSetting(f"'{self.name}' learns only from recorded data, not online: {remedy}")
 
     def sample(self, buffer: Buffer, count: int = 1) -> Iterable[Any]:
         """`count` random batches of old data. Raises InvalidSetting for an agent that cannot use them."""
@@ -130,7 +162,7 @@ class Agent(nn.Module):
 
     def due(self, every: int) -> bool:
         """Whether this update is a multiple of `every`: with 2, the second, fourth, ..."""
-        return self.updates % every == 0
+        return self.dues[every] if every in self.dues else self.updates % every == 0
 
     def follow(self, tau: float) -> None:
         """Moves every `x_target` a share `tau` towards `x`; 1 copies."""
@@ -138,27 +170,39 @@ class Agent(nn.Module):
             if name.endswith("_target"):
                 flat.follow(self._flat[name.removesuffix("_target")], tau)
 
+    def forward(self, batch: Any) -> Metrics:
+        """An update with the length of each gradient as `<name>_grad_norm`, not counted."""
+        self._descents = {}
+        metrics = self.update(batch)
+        return {**metrics, **self._descents}
+
+    def compile_updates(self, backend: str = "inductor") -> None:
+        """From now on updates run as one compiled graph. The first takes many seconds; the mathematics is the same.
+
+        `backend` is torch.compile's. An update that cannot be one graph raises InvalidSetting when it is called.
+        """
+        self._compiled = CompiledUpdate(self, backend)
+
     def step(self, batch: Any) -> Metrics:
         """Counts an update and does it. Its metrics, and the length of each gradient as `<name>_grad_norm`."""
         self.updates += 1
-        self._descents = {}
-        metrics = {**self.update(batch), **self._descents}
+        metrics = self(batch) if self._compiled is None else self._compiled(batch)
         return metrics if self.config.non_finite == "stop" else {k: v.nan_to_num(0, 0, 0) for k, v in metrics.items()}
 
     @torch.inference_mode()
     def act_on(self, obs: np.ndarray, explore: bool) -> np.ndarray:
         """`act` on encoded observations `[N, ...]` from the host, normalised if the agent normalises."""
+        return self.act(self.inputs(obs), explore).cpu().numpy()
+
+    def inputs(self, obs: np.ndarray) -> Tensor:
+        """Encoded observations `[N, ...]` from the host as the networks take them: normalised if the agent does."""
         tensor = torch.as_tensor(obs, device=self.device)
-        if self.obs_normalizer is not None:
-            tensor = self.obs_normalizer(tensor)
-        return self.act(tensor, explore).cpu().numpy()
+        return tensor if self.obs_normalizer is None else self.obs_normalizer(tensor)
 
     def explore(self, obs: np.ndarray) -> np.ndarray:
         """What to do in training: uniformly random actions until `start`, unless something has been learnt before."""
         if self.updates == 0 and self.steps < getattr(self.config, "start", 0):
-            shape = (len(obs),) if self.spec.discrete else (len(obs), self.spec.actions)
-            draw = torch.randint(self.spec.actions, shape) if self.spec.discrete else torch.rand(shape) * 2 - 1
-            return draw.numpy()
+            return random_actions(self.spec, torch.from_numpy(obs)).numpy()
         return self.act_on(obs, explore=True)
 
     def predict(
@@ -167,11 +211,15 @@ class Agent(nn.Module):
         state: tuple[np.ndarray, ...] | None = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
+        action_masks: np.ndarray | None = None,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """stable-baselines3's `predict`: raw observations, one or a batch, to actions in the environment's units."""
-        raw = np.asarray(observation)
-        single = self.spec.is_single(raw)
-        action = self.act_on(self.spec.encode_obs(raw, batched=not single), explore=not deterministic)
+        """stable-baselines3's `predict`: raw observations, one or a batch, to actions in the environment's units.
+
+        `action_masks` `[actions]` or `[N, actions]` are sb3-contrib's: the choices that are allowed; all if None.
+        """
+        single = self.spec.is_single(observation)
+        obs = self.spec.encode_obs(observation, not single, action_masks)
+        action = self.act_on(obs, explore=not deterministic)
         action = self.spec.decode_action(action)
         return (action[0] if single else action), state
 
@@ -194,40 +242,3 @@ class Agent(nn.Module):
         from .checkpoint import save
 
         save(path, self, **options)
-
-    # ---- state -------------------------------------------------------------------------------------------------
-
-    def counters(self) -> dict[str, Any]:
-        return {"steps": self.steps, "updates": self.updates, "owed": self.owed, "progress": self.progress}
-
-    def state(self) -> dict[str, Tensor]:
-        """Networks, targets, normalisers (`net.`) and optimisers (`optimizer.`): everything that training changes."""
-        tensors = {f"net.{name}": value for name, value in self.state_dict().items()}
-        for name, flat in self._flat.items():
-            tensors |= {f"optimizer.{name}.{key}": value for key, value in flat.optimizer_state().items()}
-        return tensors
-
-    def load_state(self, tensors: Mapping[str, Tensor], counters: Mapping[str, Any]) -> None:
-        """Takes over what `state` and `counters` gave. Raises InvalidCheckpoint for what they could not have given."""
-        from .checkpoint import check
-
-        check(self, tensors, counters)
-        own = self.state_dict(keep_vars=True)  # the tensors themselves: an empty one takes on the size of the saved
-        with torch.no_grad():
-            for name, value in own.items():
-                new = tensors[f"net.{name}"].to(self.device)
-                value.resize_(new.shape).copy_(new) if value.numel() == 0 else value.copy_(new)
-        for name, flat in self._flat.items():
-            prefix = f"optimizer.{name}."
-            flat.load_optimizer_state({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-        for name in self.counters():
-            setattr(self, name, counters[name])
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Agent:
-        with torch.random.fork_rng(devices=[]):  # its initial weights are overwritten: draw them from no stream
-            other = type(self)(self.spec, self.config, device=self.device, seed=self.seed)
-        other.load_state(self.state(), self.counters())
-        return other
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        raise InvalidSetting("an agent stays on its device: choose it in make or load, by device=")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import math
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,37 +13,46 @@ from torch import Tensor
 from .batch import Batch, Rollout, Sequence
 from .errors import InvalidData
 from .rows import Rows
+from .sampling import Sampler
 from .spec import Spec
-
-MISS = 1e-15
-"""Greatest probability that a uniform draw finds no valid row."""
-MANY = 128
-"""With more candidates than this (three rows of four invalid), listing the valid rows is cheaper."""
+from .spreading import spread
+from .tensors import check_tensors
 
 
 class Buffer(Rows):
     """Rows, and everything that agents read from them. See `Rows` for the size and `add`."""
 
+    def __init__(
+        self,
+        spec: Spec,
+        rows: int,
+        columns: int = 1,
+        *,
+        sampler: Sampler | None = None,
+        device: str | torch.device = "cpu",
+    ):
+        self.sampler = sampler or Sampler()
+        """How rows are drawn: uniformly, unless another is given."""
+        super().__init__(spec, rows, columns, device=device)
+
+    def view(self, sampler: Sampler) -> Buffer:
+        """The same rows, not copied, but drawn in another way."""
+        other = copy.copy(self)
+        other.sampler = sampler
+        return other
+
+    @property
+    def beside(self) -> int:  # type: ignore[override]
+        return self.sampler.beside
+
     def sample(self, size: int, gamma: float, n_step: int = 1) -> Batch:
-        """`size` transitions, uniform over valid rows, with replacement."""
+        """`size` transitions, drawn by the sampler."""
         return self.gather(self.draw(size), gamma, n_step)
 
     def draw(self, size: int) -> Tensor:
-        """Flat indices `[size]` of valid rows, uniform, without a look at the device from the host.
-
-        Invalid rows are few (one an episode), so each draw has spare candidates: enough that the probability of
-        finding no valid one is below 1e-15, from counts that the host knows.
-        """
+        """Flat indices `[size]` of valid rows, as the sampler chooses them."""
         self._require_transitions()
-        filled = self.written * self.columns
-        invalid = 1.0 - self.transitions / filled
-        tries = math.ceil(math.log(MISS) / math.log(invalid)) if invalid else 1
-        if tries > MANY:
-            index = self.valid_index()
-            return index[torch.randint(len(index), (size,), device=self.device)]
-        candidates = torch.randint(filled, (tries, size), device=self.device)
-        first = self.valid.view(-1)[candidates].to(torch.uint8).argmax(0, keepdim=True)
-        return candidates.gather(0, first)[0]
+        return self.sampler.draw(self, size)
 
     def _require_transitions(self) -> None:
         if not self.transitions:
@@ -52,7 +63,7 @@ class Buffer(Rows):
 
         A window that meets the end of the episode or the head is shorter and keeps its own gamma^k.
         """
-        obs, reward, terminated = self.obs.flatten(0, 1), self.reward.view(-1), self.terminated.view(-1)
+        reward, terminated = self.reward.view(-1), self.terminated.view(-1)
         total, last, after = reward[index], index, self._next(index)
         discount = torch.full_like(total, gamma)
         for _ in range(1, n_step):
@@ -62,14 +73,27 @@ class Buffer(Rows):
             discount = torch.where(alive, discount * gamma, discount)
             after = self._next(last)
         return Batch(
-            obs=obs[index],
+            obs=self.observations(index),
             action=self.action.flatten(0, 1)[index],
             reward=total,
             discount=discount.masked_fill_(terminated[last], 0.0),
-            next_obs=obs[after],
-            weight=self._ones.expand(index.shape[0]),
+            next_obs=self.observations(after),
+            weight=self.sampler.weight(self, index),
             row=index,
         )
+
+    def observations(self, index: Tensor) -> Tensor:
+        """Those of the rows at flat indices `[...]`."""
+        return self._flat_obs[index]
+
+    def next_action(self, index: Tensor, n_step: int = 1) -> tuple[Tensor, Tensor]:
+        """The actions at `next_obs` of what `gather` gives, and 1 where there is one, 0 where the episode was over."""
+        terminated, truncated, valid = (x.view(-1) for x in (self.terminated, self.truncated, self.valid))
+        for _ in range(1, n_step):
+            after = self._next(index)
+            index = torch.where(valid[after] & ~terminated[index] & ~truncated[index], after, index)
+        after = self._next(index)
+        return self.action.flatten(0, 1)[after], (valid[after] & ~terminated[index] & ~truncated[index]).float()
 
     def _next(self, index: Tensor) -> Tensor:
         """Flat index of the row after."""
@@ -85,7 +109,7 @@ class Buffer(Rows):
             mask.append(mask[-1] & ~over & self.valid.view(-1)[index])
             steps.append(index)
         at, real = torch.stack(steps), torch.stack(mask)
-        obs = torch.cat([self.obs.flatten(0, 1)[at[:1]], self.obs.flatten(0, 1)[self._next(at)]])
+        obs = self.observations(torch.cat([at[:1], self._next(at)]))
         kept = torch.cat([real[:1], real])
 
         def masked(values: Tensor, where: Tensor) -> Tensor:
@@ -120,6 +144,10 @@ class Buffer(Rows):
         """Flat indices of all transitions, in memory order."""
         return torch.as_tensor(np.flatnonzero(self._valid), device=self.device)
 
+    def valid_on_host(self) -> np.ndarray:
+        """Whether each flat index is a transition, as the host knows."""
+        return self._valid.reshape(-1)
+
     # ---- data sets ---------------------------------------------------------------------------------------------
 
     @classmethod
@@ -134,12 +162,15 @@ class Buffer(Rows):
         truncated: np.ndarray,
         next_obs: np.ndarray | None = None,
         device: str | torch.device = "cpu",
+        allocate: Callable[[str, tuple[int, ...], np.dtype], np.ndarray] | None = None,
     ) -> Buffer:
         """One column that holds recorded transitions: arrays `[M, ...]` in time order, actions in the agent's units.
 
         An episode ends where `terminated` or `truncated` says so, and with the data. Its end is followed by a reset
         row with its final observation. Where `next_obs` is not known, a terminated transition is kept (its successor
         has no value), any other last transition is dropped: its observation becomes the final one.
+
+        `allocate` gives arrays of zeros for the rows, from the name, shape and type of a field; by default in memory.
         """
         count = len(reward)
         sizes = {len(values) for values in (obs, action, reward, terminated, truncated)}
@@ -152,51 +183,50 @@ class Buffer(Rows):
         kept = np.ones(count, bool) if next_obs is not None else ~truncated
         extra = ended if next_obs is not None else terminated  # a dropped transition turns into its own reset row
         row = np.arange(count) + np.concatenate(([0], np.cumsum(extra)[:-1]))
-        buffer = cls(spec, count + int(extra.sum()) + 1, device=device)
-        fields = {"obs": obs, "action": action, "reward": reward, "terminated": terminated, "valid": kept}
-        fields["truncated"] = truncated & kept
-        for name, values in fields.items():
-            column = np.zeros((buffer.rows, *values.shape[1:]), buffer._store[name].dtype if buffer._on_host else None)
-            column[row] = values if name in ("obs", "action", "valid") else np.where(kept, values, 0)
-            if name == "obs":
-                column[row[extra] + 1] = (obs if next_obs is None else next_obs)[extra]
-            getattr(buffer, name)[:, 0] = torch.as_tensor(column, device=buffer.device)
+        buffer, rows = cls(spec, 2, device=device), count + int(extra.sum()) + 1
+        if allocate is None:
+            buffer._require_memory(rows)
+        given = {"obs": obs, "action": action, "reward": reward, "terminated": terminated, "valid": kept}
+        given["truncated"] = truncated & kept
+        fields: dict[str, np.ndarray] = {}
+        for name, (shape, kind) in buffer._layout().items():
+            form = (rows, 1, *shape), np.dtype(str(kind).removeprefix("torch."))
+            column = fields[name] = np.zeros(*form) if allocate is None else allocate(name, *form)
+            column[row, 0] = given[name] if name in ("obs", "action", "valid") else np.where(kept, given[name], 0)
+        fields["obs"][row[extra] + 1, 0] = (obs if next_obs is None else next_obs)[extra]
         if next_obs is None:  # the successor of a transition whose follower was dropped is that follower's observation
-            buffer.truncated[:-1, 0] |= buffer.valid[:-1, 0] & ~buffer.terminated[:-1, 0] & ~buffer.valid[1:, 0]
-        buffer._share_with_host()
-        buffer.recorded = True
-        buffer.head[0] = buffer.rows - 1
-        buffer.written, buffer.transitions = buffer.rows, int(kept.sum())
+            over = fields["terminated"] | ~fields["valid"]
+            fields["truncated"][:-1] |= ~over[:-1] & ~fields["valid"][1:]
+        buffer.adopt({name: torch.from_numpy(column) for name, column in fields.items()})
         return buffer
 
-    def spread(self, room: int, columns: int) -> Buffer:
-        """A buffer of `columns` columns that starts with these rows and has room for `room` more, to go on with.
+    def adopt(self, fields: Mapping[str, Tensor]) -> None:
+        """Takes the rows of a data set, `[T, 1, ...]` by the name of the field, in place of its own; not copied."""
+        for name, values in fields.items():
+            setattr(self, name, values.to(self.device))
+        self.rows = self.written = len(fields["obs"])
+        self._share_with_host()
+        self.recorded = True
+        self.head[0] = self.rows - 1
+        self.transitions = int(self._valid.sum())
 
-        Each column takes an equal stretch of time; a stretch that is cut off keeps its successor, so that no
-        transition is lost.
-        """
-        source = self._chronological()
-        share = -(-(len(source["valid"]) - 1) // columns)
-        other = Buffer(self.spec, share + room + 1, columns, device=self.device)
-        for column in range(columns):
-            stretch = slice(column * share, min((column + 1) * share + 1, len(source["valid"])))
-            length = stretch.stop - stretch.start
-            if length < 2:
-                continue
-            for name, values in source.items():
-                getattr(other, name)[:length, column] = values[stretch]
-            other.valid[length - 1, column] = False
-        other._share_with_host()
-        other.head[:] = share  # where a stretch was shorter, the rows up to here are simply not valid
-        other.written, other.transitions = share + 1, int(other._valid.sum())
-        return other
+    spread = spread
 
-    def _chronological(self) -> dict[str, Tensor]:
-        """All columns one after the other, oldest row first, each ending in its head row."""
-        order = [(np.arange(self.rows) + head + 1) % self.rows for head in self.head]
-        if self.written < self.rows:
-            order = [np.arange(int(head) + 1) for head in self.head]
-        return {
-            name: torch.cat([values[torch.as_tensor(rows), column] for column, rows in enumerate(order)])
-            for name, values in self._tensors().items()
-        }
+    # ---- state -------------------------------------------------------------------------------------------------
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors, values = super().state()
+        return tensors | self.sampler.state(self), values
+
+    def _state_layout(self, rows: int, written: int) -> dict[str, Tensor]:
+        own = self.sampler.layout(rows * self.columns, written * self.columns)
+        return super()._state_layout(rows, written) | own
+
+    def load_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        super().load_state(tensors, values)
+        self.sampler.load_state(self, tensors)
+
+    def load_sampler(self, tensors: Mapping[str, Tensor]) -> None:
+        """Takes over the state of the sampler of another view of the same data. Raises InvalidCheckpoint."""
+        check_tensors(self.sampler.layout(self.rows * self.columns, self.written * self.columns), tensors)
+        self.sampler.load_state(self, tensors)

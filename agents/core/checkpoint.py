@@ -32,7 +32,7 @@ from .tensors import check_tensors, flatten, unflatten
 FORMAT = 1
 MANIFEST: dict[str, set[type]] = {"agent": {str}, "settings": {dict}, "spec": {dict}, "seed": {int}, "counters": {dict}}
 MANIFEST |= {name: {dict, NoneType} for name in ("env", "env_state", "buffer")}
-PACKAGES = ("bellmark", "torch", "numpy", "gymnasium", "mujoco", "ale-py", "box2d", "envpool")
+PACKAGES = ("bellmark", "torch", "numpy", "gymnasium", "mujoco", "ale-py", "minatar", "box2d", "envpool", "dm-control")
 
 
 @functools.cache
@@ -45,9 +45,18 @@ def versions() -> dict[str, str]:
     return found
 
 
-def save(path: str | Path, agent: Agent, *, buffer: bool = False, env: bool = False, extra: Any = None) -> None:
+def save(
+    path: str | Path,
+    agent: Agent,
+    *,
+    buffer: bool = False,
+    env: bool = False,
+    sampler: bool = False,
+    extra: Any = None,
+) -> None:
     """Writes `agent`; with `buffer` and `env` also what it learns from and in, enough to go on exactly.
 
+    With `sampler` it keeps how transitions are drawn, even from data that are kept elsewhere (not `buffer`).
     `extra` is any JSON-able value for the manifest. Raises NotFinite rather than save broken parameters, and OSError
     where the disk refuses; `path` is then unchanged.
     """
@@ -74,6 +83,8 @@ def save(path: str | Path, agent: Agent, *, buffer: bool = False, env: bool = Fa
     if buffer and agent.buffer is not None:
         rows, manifest["buffer"] = agent.buffer.state()
         tensors |= {f"buffer.{name}": value for name, value in rows.items()}
+    elif sampler and agent.buffer is not None:
+        tensors |= {f"buffer.{name}": value for name, value in agent.buffer.sampler.state(agent.buffer).items()}
     if env:
         manifest["resume"] = "exact"
     if env and agent.env is not None:
@@ -204,9 +215,11 @@ def resume(agent: Agent, manifest: Mapping[str, Any], tensors: Mapping[str, Tens
     Returns whether the environment goes on in the middle of its episode; if not, it starts new ones.
     Raises InvalidCheckpoint.
     """
-    if manifest.get("buffer") is not None and agent.buffer is not None:
-        rows = {k.removeprefix("buffer."): v for k, v in tensors.items() if k.startswith("buffer.")}
+    rows = {k.removeprefix("buffer."): v for k, v in tensors.items() if k.startswith("buffer.")}
+    if agent.buffer is not None and manifest.get("buffer") is not None:
         agent.buffer.load_state(rows, manifest["buffer"])
+    elif agent.buffer is not None and agent.buffer.recorded:
+        agent.buffer.load_sampler(rows)
     state = unflatten(manifest.get("env_state"), tensors)
     if agent.env is not None and state is not None:
         agent.env.load_state(state)

@@ -9,10 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple, Self, get_type_hints
 
+import torch
+
 from .errors import InvalidSetting, UnknownName
 
 Schedule = Literal["constant", "linear", "cosine"]
 NonFinite = Literal["stop", "skip", "clip"]
+Activation = Literal["relu", "tanh", "elu", "gelu", "silu"]
+Replay = Literal["uniform", "balanced", "prioritized", "reshuffled", "prioritized_reshuffled", "hindsight"]
 
 LONGEST = 100
 """Most numbers in one setting: each is a layer, say."""
@@ -39,28 +43,12 @@ NonNegative = Annotated[float, Bounds(0.0)]
 Positive = Annotated[float, Bounds(0.0, low_included=False)]
 Count = Annotated[int, Bounds(1)]
 Number = Annotated[int, Bounds(0)]
+Atoms = Annotated[int, Bounds(2)]
 
 
 @dataclass(frozen=True)
-class Config:
-    """What every agent has."""
-
-    gamma: Share = 0.99
-    """Discount per environment step, in [0, 1]."""
-    learning_rate: NonNegative = 3e-4
-    """Step size of Adam."""
-    schedule: Schedule = "constant"
-    """Course of the learning rate over the planned training: constant, or linear or cosine to 0."""
-    batch_size: Count = 256
-    """Transitions per update."""
-    max_grad_norm: NonNegative = 0.0
-    """Gradients longer than this are shortened to it, network by network; 0 = never."""
-    hidden: tuple[int, ...] = (256, 256)
-    """Widths of the hidden layers of every network."""
-    normalize_obs: bool = False
-    """Shift and scale each observation dimension by the mean and standard deviation of what was seen."""
-    non_finite: NonFinite = "stop"
-    """On NaN or infinity: stop; or skip that gradient step or transition, or clip to finite numbers, and count."""
+class Settings:
+    """What all settings can do, of agents and of environments."""
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self), include_extras=True).items():
@@ -91,6 +79,28 @@ class Config:
 
 
 @dataclass(frozen=True)
+class Config(Settings):
+    """What every agent has."""
+
+    gamma: Share = 0.99
+    """Discount per environment step, in [0, 1]."""
+    learning_rate: NonNegative = 3e-4
+    """Step size of Adam."""
+    schedule: Schedule = "constant"
+    """Course of the learning rate over the planned training: constant, or linear or cosine to 0."""
+    batch_size: Count = 256
+    """Transitions per update."""
+    max_grad_norm: NonNegative = 0.0
+    """Gradients longer than this are shortened to it, network by network; 0 = never."""
+    hidden: tuple[int, ...] = (256, 256)
+    """Widths of the hidden layers of every network."""
+    normalize_obs: bool = False
+    """Shift and scale each observation dimension by the mean and standard deviation of what was seen."""
+    non_finite: NonFinite = "stop"
+    """On NaN or infinity: stop; or skip that gradient step or transition, or clip to finite numbers, and count."""
+
+
+@dataclass(frozen=True)
 class ReplayConfig(Config):
     """What every agent has that learns from random transitions of a replay buffer."""
 
@@ -104,6 +114,17 @@ class ReplayConfig(Config):
     """Updates per transition."""
     n_step: Count = 1
     """Rewards summed before bootstrapping."""
+    clip_reward: bool = False
+    """Learn online from the sign of each reward (Mnih et al. 2015); logs and evaluations state the rewards' sums."""
+    replay: Replay = "uniform"
+    """How transitions are drawn: uniform, half from data and half from new ones (balanced), prioritized by their
+    errors, reshuffled so that each comes once a pass, or with goals in hindsight."""
+    goals_per_transition: Count = 4
+    """Draws of a transition with a goal that was achieved later, in hindsight replay, for one with its own goal."""
+    priority_exponent: Share = 0.6
+    """How far errors decide where draws are prioritized: 0 = not at all, 1 = in proportion."""
+    priority_weight: Share = 0.4
+    """Exponent of the importance weights of such draws at the beginning; it rises to 1 over the planned training."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +143,18 @@ class RolloutConfig(Config):
     """Passes over each rollout."""
     gae_lambda: Share = 0.95
     """Decay of the advantage estimate: 0 = one step, 1 = whole episode."""
+    clip_reward: bool = False
+    """Learn online from the sign of each reward (Mnih et al. 2015); logs and evaluations state the rewards' sums."""
     normalize_reward: bool = False
     """Divide rewards by the running standard deviation of the discounted return."""
+    normalize_advantage: bool = True
+    """Shift and scale the advantages of each batch to mean 0 and standard deviation 1."""
+    activation: Activation = "tanh"
+    """Between the layers of policy and critic; a CNN has ReLU."""
+    log_std: float = 0.0
+    """Logarithm of the policy's standard deviation at first, actions being in [-1, 1]; no matter if discrete."""
+    orthogonal: bool = True
+    """Initialise weights as orthogonal matrices, the policy's last layer of gain 0.01; else as PyTorch does."""
 
 
 def convert(name: str, value: Any, hint: Any) -> Any:
@@ -142,6 +173,10 @@ def convert(name: str, value: Any, hint: Any) -> Any:
     elif getattr(hint, "__origin__", None) is tuple:
         fits = isinstance(value, list | tuple)
         value = tuple(convert(name, item, hint.__args__[0]) for item in value) if fits else value
+    elif hasattr(hint, "_fields"):
+        hints = get_type_hints(hint)
+        fits = isinstance(value, list | tuple) and len(value) == len(hints)
+        value = hint(*map(convert, [name] * len(hints), value, hints.values())) if fits else value
     else:
         raise TypeError(f"the setting {name} has the type {hint}, which no setting may have")
     if not fits:
@@ -156,10 +191,11 @@ def _is_number(value: Any) -> bool:
     return size <= sys.float_info.max or size == math.inf
 
 
-def scheduled(kind: Schedule, progress: float) -> float:
-    """Factor in [0, 1] at `progress` in [0, 1] through the training."""
+def scheduled(kind: Schedule, progress: Any) -> Any:
+    """Factor in [0, 1] at `progress` in [0, 1] through the training: a float, or a tensor where it is one."""
     if kind == "linear":
         return 1.0 - progress
     if kind == "cosine":
-        return 0.5 * (1.0 + math.cos(math.pi * progress))
+        cosine = torch.cos if isinstance(progress, torch.Tensor) else math.cos
+        return 0.5 * (1.0 + cosine(math.pi * progress))
     return 1.0

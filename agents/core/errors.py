@@ -39,6 +39,10 @@ class UnsupportedSpace(BellmarkError, TypeError):
     """An agent cannot use this observation or action space."""
 
 
+class InvalidMask(BellmarkError, ValueError):
+    """A mask of actions has the wrong size, or allows none."""
+
+
 class MissingExtra(BellmarkError, ImportError):
     """A package that only some uses need is not installed."""
 

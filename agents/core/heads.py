@@ -2,7 +2,9 @@
 
 Shapes: outputs `[..., K]` with K = `head.outputs`; `mean` gives `[...]`. `backup` turns rewards and discounts `[B]` and
 the outputs `[B, K]` of a target network at the chosen next action into a target; `loss` compares outputs
-`[..., B, K]` with it and gives `[..., B]`.
+`[..., B, K]` with it and gives `[..., B]`. `error` turns losses into what prioritised replay goes by: |target - value|
+of a scalar, the loss itself of a distribution (as in Rainbow). `distribution` gives values and their probabilities,
+both `[..., K]`, of the return that outputs `[..., K]` stand for; InvalidSetting where they stand for its mean alone.
 """
 
 from __future__ import annotations
@@ -12,7 +14,11 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from .errors import InvalidSetting
 from .losses import check_shapes, huber, mse, quantile_huber
+
+DISTRIBUTIONAL = "take an agent that learns their distribution, such as c51, qr_dqn, iqn, fqf or tqc"
+"""The remedy where a distribution of returns is asked for and there is none."""
 
 
 class Head(Protocol):
@@ -25,6 +31,10 @@ class Head(Protocol):
     def backup(self, reward: Tensor, discount: Tensor, next_output: Tensor) -> Tensor: ...
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor: ...
+
+    def error(self, loss: Tensor) -> Tensor: ...
+
+    def distribution(self, output: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
 class Scalar(nn.Module):
@@ -45,6 +55,15 @@ class Scalar(nn.Module):
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         value = self.mean(output)
         return huber(value, target, self.threshold) if self.threshold else mse(value, target)
+
+    def error(self, loss: Tensor) -> Tensor:
+        if not self.threshold:
+            return loss.sqrt()
+        k = self.threshold
+        return torch.where(loss > 0.5 * k * k, loss / k + 0.5 * k, (2.0 * loss).sqrt())
+
+    def distribution(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        raise InvalidSetting(f"a scalar head knows the mean of the returns alone: {DISTRIBUTIONAL}")
 
 
 class Categorical(nn.Module):
@@ -106,6 +125,14 @@ class Categorical(nn.Module):
         check_shapes(output, target)
         return -(target * output.log_softmax(-1)).sum(-1)
 
+    def error(self, loss: Tensor) -> Tensor:
+        return loss
+
+    def distribution(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        if self.target != "c51":
+            raise InvalidSetting(f"the histogram of {self.target} stands for the mean of the returns: {DISTRIBUTIONAL}")
+        return self.atoms.expand(output.shape), output.softmax(-1)
+
 
 class Quantile(nn.Module):
     """Values at the fractions (i + 1/2) / K; quantile Huber loss (QR-DQN, Dabney et al. 2018)."""
@@ -125,3 +152,9 @@ class Quantile(nn.Module):
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         return quantile_huber(output, target, self.fractions, self.threshold)
+
+    def error(self, loss: Tensor) -> Tensor:
+        return loss
+
+    def distribution(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        return output, torch.full_like(output, 1.0 / output.shape[-1])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from .agent import Agent
 from .buffer import Buffer
 from .errors import InvalidSetting
@@ -76,6 +78,8 @@ def interact(agent: Agent, buffer: Buffer, env: VectorEnv, status: Status) -> No
     status.lap("acting")
     step = env.step(action)
     status.lap("environment")
+    if getattr(agent.config, "clip_reward", False):
+        step = step._replace(reward=np.sign(step.reward))
     buffer.add(action, step)
     new = int(step.valid.sum())
     agent.steps += new
@@ -103,6 +107,7 @@ def learn(
         from ...envs import make
 
         agent.env = make(env) if not hasattr(env, "pop_episodes") else env
+    agent.require_online()
     if agent.env is None:
         raise InvalidSetting("this agent has no environment to learn in: pass env=, an id such as 'HalfCheetah-v5'")
     if agent.env.spec != agent.spec:
@@ -151,5 +156,6 @@ def fit(
     shape = lambda spec: (spec.obs_shape, spec.actions, spec.discrete)  # noqa: E731
     if shape(buffer.spec) != shape(agent.spec):
         raise InvalidSetting(f"the data has {buffer.spec}, the agent was made for {agent.spec}")
-    agent.buffer = buffer
-    return run(agent, buffer, until=agent.updates + updates, hooks=with_bar(hooks, progress_bar), carried=carried)
+    if agent.buffer is None or agent.buffer.obs is not buffer.obs:  # else it goes on with what it knows of the rows
+        agent.buffer = agent.view(buffer)
+    return run(agent, agent.buffer, until=agent.updates + updates, hooks=with_bar(hooks, progress_bar), carried=carried)

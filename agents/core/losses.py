@@ -35,6 +35,17 @@ def expectile(difference: Tensor, expectile: float) -> Tensor:
     return weight * difference.square()
 
 
+def gumbel(difference: Tensor, temperature: float, max_clip: float) -> Tensor:
+    """(e^z - z - 1) e^-M for z = min(difference / temperature, max_clip), M = max(max z, -1) (XQL, eq. 11).
+
+    Its mean over targets is least at temperature log E exp(target / temperature). Differences beyond `max_clip`
+    temperatures give no gradient. The factor e^-M, the same for all rows, keeps the exponential in range.
+    """
+    z = (difference / temperature).clamp(max=max_clip)
+    greatest = z.detach().amax().clamp(min=-1.0)
+    return (z - greatest).exp() - (z + 1.0) * (-greatest).exp()
+
+
 def quantile_huber(quantiles: Tensor, target: Tensor, fractions: Tensor, threshold: float = 1.0) -> Tensor:
     """Quantile Huber loss (Dabney et al. 2018, eq. 10): sum over quantiles of the mean over target samples.
 
@@ -42,10 +53,10 @@ def quantile_huber(quantiles: Tensor, target: Tensor, fractions: Tensor, thresho
     With threshold 0 it is the plain quantile loss.
     """
     check_shapes(quantiles[..., 0], target[..., 0])
-    error = target.unsqueeze(-2) - quantiles.unsqueeze(-1)  # [..., B, N, M]
-    size = huber(error, torch.zeros_like(error), threshold) / threshold if threshold else error.abs()
-    weight = (fractions.unsqueeze(-1) - (error.detach() < 0).to(error.dtype)).abs()
-    return (weight * size).mean(-1).sum(-1)
+    sample, quantile = torch.broadcast_tensors(target.unsqueeze(-2), quantiles.unsqueeze(-1))  # [..., B, N, M], views
+    size = F.huber_loss(quantile, sample, reduction="none", delta=threshold) if threshold else (sample - quantile).abs()
+    weight = torch.where(sample < quantile, 1.0 - fractions.unsqueeze(-1), fractions.unsqueeze(-1))
+    return (weight * size).mean(-1).sum(-1) / (threshold or 1.0)
 
 
 def clipped_surrogate(ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:

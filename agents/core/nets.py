@@ -1,4 +1,4 @@
-"""Networks: multi-layer perceptrons (alone or as a batched ensemble), a convolutional body, noisy layers, initialisers.
+"""Networks: multi-layer perceptrons, alone or as a batched ensemble, noisy layers, normalisation, initialisers.
 
 An ensemble of E networks is one module whose weights carry a leading axis E: one batched product a layer.
 """
@@ -9,16 +9,15 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .errors import UnsupportedSpace
-from .spec import Spec
+from .batch_renorm import BatchRenorm
+from .config import Activation
 
-Activation = Literal["relu", "tanh", "elu", "gelu", "silu"]
 Initialiser = Callable[[Tensor, Tensor], None]
 """Fills a weight `[inputs, outputs]` and its bias `[outputs]` in place."""
 
@@ -48,6 +47,17 @@ def orthogonal_init(gain: float = math.sqrt(2.0)) -> Initialiser:
     return initialise
 
 
+def bounded_init(bound: float | None = None, bias: float | None = None) -> Initialiser:
+    """Uniform weights in +-`bound` (1/sqrt(inputs) if None); biases likewise, or all equal to `bias`."""
+
+    def initialise(weight: Tensor, biases: Tensor) -> None:
+        width = bound or 1.0 / math.sqrt(weight.shape[0])
+        weight.uniform_(-width, width)
+        biases.uniform_(-width, width) if bias is None else biases.fill_(bias)
+
+    return initialise
+
+
 class Linear(nn.Module):
     """y = x W + b, for one network (`size` None) or for an ensemble.
 
@@ -66,13 +76,14 @@ class Linear(nn.Module):
                 init(weight, bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.weight.ndim == 2:
-            return torch.addmm(self.bias, x, self.weight) if x.ndim == 2 else x @ self.weight + self.bias
-        if self.weight.shape[-1] == 1:  # a batched product with one column is several times slower than this
-            return (x * self.weight.mT).sum(-1, keepdim=True) + self.bias.unsqueeze(1)
+        weight, bias = self.weight, self.bias
+        if weight.ndim == 2:
+            return torch.addmm(bias, x, weight) if x.ndim == 2 else x @ weight + bias
+        if weight.shape[-1] == 1:  # a batched product with one column is several times slower than this
+            return (x * weight.mT).sum(-1, keepdim=True) + bias.unsqueeze(1)
         if x.ndim == 2:
-            x = x.expand(len(self.weight), *x.shape)
-        return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight)
+            x = x.expand(len(weight), *x.shape)
+        return torch.baddbmm(bias.unsqueeze(1), x, weight)
 
 
 class LayerNorm(nn.Module):
@@ -115,6 +126,15 @@ class NoisyLinear(nn.Module):
         return self.mean(x) + ((x * noise_in) @ self.sigma_weight + self.sigma_bias) * noise_out
 
 
+class Layers(nn.Sequential):
+    """One layer after the other, without what nn.Module does around each: it costs more than a small product."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self._modules.values():
+            x = layer.forward(x)  # type: ignore[union-attr]
+        return x
+
+
 def mlp(
     inputs: int,
     hidden: Sequence[int],
@@ -125,95 +145,39 @@ def mlp(
     init: Initialiser = uniform_init,
     last_init: Initialiser | None = None,
     layer_norm: bool = False,
+    norm_after: bool = False,
     dropout: float = 0.0,
-) -> nn.Sequential:
+    noise: float = 0.0,
+    batch_renorm: int | None = None,
+) -> Layers:
     """Layers of widths `hidden`, each: linear, (dropout,) (layer norm,) activation; then a linear one to `outputs`.
 
-    Without `outputs` it ends with the last activation. `size` makes an ensemble.
+    Without `outputs` it ends with the last activation. `norm_after` puts a layer norm after each activation. `size`
+    makes an ensemble; dropout is independent from member to member. `noise` above 0 makes every linear layer of a
+    single network a NoisyLinear of that sigma. `batch_renorm` normalises the inputs and every activation, by plain
+    batch normalisation in that many first passes.
     """
-    layers: list[nn.Module] = []
+
+    def linear(before: int, width: int, init: Initialiser) -> nn.Module:
+        return NoisyLinear(before, width, noise) if noise else Linear(before, width, size, init)
+
+    layers: list[nn.Module] = [] if batch_renorm is None else [BatchRenorm(inputs, size, batch_renorm)]
     for before, width in zip((inputs, *hidden), hidden, strict=False):
-        layers.append(Linear(before, width, size, init))
+        layers.append(linear(before, width, init))
         if dropout:
             layers.append(nn.Dropout(dropout))
         if layer_norm:
             layers.append(LayerNorm(width, size))
         layers.append(ACTIVATIONS[activation]())
+        if norm_after:
+            layers.append(LayerNorm(width, size))
+        if batch_renorm is not None:
+            layers.append(BatchRenorm(width, size, batch_renorm))
     if outputs is not None:
-        layers.append(Linear((inputs, *hidden)[-1], outputs, size, last_init or init))
-    return nn.Sequential(*layers)
-
-
-class NatureCNN(nn.Module):
-    """The convolutional body of DQN (Mnih et al. 2015): images `[B, C, H, W]` uint8 -> `[B, 512]`."""
-
-    def __init__(self, shape: Sequence[int], init: Initialiser | None = None):
-        super().__init__()
-        if min(shape[1:]) < 36:
-            raise UnsupportedSpace(
-                f"images of {shape[1]} x {shape[2]} pixels are too small for the CNN: resize to 84 x 84"
-            )
-        self.convolutions = nn.Sequential(
-            *(nn.Conv2d(shape[0], 32, 8, 4), nn.ReLU(), nn.Conv2d(32, 64, 4, 2), nn.ReLU()),
-            *(nn.Conv2d(64, 64, 3, 1), nn.ReLU(), nn.Flatten()),
-        )
-        flat = self.convolutions(torch.zeros(1, *shape)).shape[1]
-        self.linear = mlp(flat, (512,), init=init or uniform_init)
-        if init is not None:
-            with torch.no_grad():
-                for layer in self.convolutions:
-                    if isinstance(layer, nn.Conv2d) and layer.bias is not None:
-                        init(layer.weight.flatten(1).t(), layer.bias)
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.linear(self.convolutions(image.float() / 255.0))
-
-
-def body(spec: Spec, hidden: Sequence[int], **options: Any) -> tuple[nn.Module, int]:
-    """What turns observations into features, and how many: the CNN for images, hidden layers for vectors."""
-    if spec.is_image:
-        return NatureCNN(spec.obs_shape, options.get("init")), 512
-    return mlp(spec.obs_size, hidden, **options), (spec.obs_size, *hidden)[-1]
+        layers.append(linear((inputs, *hidden)[-1], outputs, last_init or init))
+    return Layers(*layers)
 
 
 def frozen_copy(module: nn.Module) -> Any:
     """A copy of `module` without gradients: a target network."""
     return copy.deepcopy(module).requires_grad_(False)
-
-
-class Normalizer(nn.Module):
-    """Running mean and variance, and the values that they normalise: clip((x - mean) / (std + epsilon), +-clip).
-
-    Statistics are merged batch by batch (Chan et al. 1979), in float64.
-    """
-
-    mean: Tensor
-    variance: Tensor
-    count: Tensor
-
-    def __init__(self, shape: Sequence[int] = (), clip: float = math.inf, epsilon: float = 1e-8):
-        super().__init__()
-        self.clip, self.epsilon = clip, epsilon
-        self.register_buffer("mean", torch.zeros(tuple(shape), dtype=torch.float64))
-        self.register_buffer("variance", torch.ones(tuple(shape), dtype=torch.float64))
-        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
-
-    @torch.no_grad()
-    def update(self, values: Tensor) -> None:
-        """Takes in values `[B, *shape]`."""
-        values = values.double()
-        count, mean = len(values), values.mean(0)
-        variance = values.var(0, correction=0)
-        total = self.count + count
-        shift = mean - self.mean
-        spread = self.variance * self.count + variance * count + shift.square() * self.count * count / total
-        self.mean += shift * count / total
-        self.variance.copy_(spread / total)
-        self.count.copy_(total)
-
-    def scale(self, values: Tensor) -> Tensor:
-        """Divided by the standard deviation, not shifted."""
-        return (values / (self.variance.sqrt() + self.epsilon).float()).clamp(-self.clip, self.clip)
-
-    def forward(self, values: Tensor) -> Tensor:
-        return self.scale(values - self.mean.float())

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .config import NonFinite
 from .errors import InvalidCheckpoint
@@ -16,7 +18,7 @@ ALIGNMENT = 16
 
 
 class FlatParameters:
-    """The parameters of `module` become views into `flat`; the gradients that `descend` receives, views into its grad.
+    """The parameters of `module` become views into `flat`; the gradient is flat as well.
 
     Moving the module to another device or type afterwards would undo this: choose both before.
     """
@@ -29,8 +31,8 @@ class FlatParameters:
             starts.append(starts[-1] + math.ceil(view.numel() / ALIGNMENT) * ALIGNMENT)
         like = self.views[0]
         self.flat = nn.Parameter(torch.zeros(starts[-1], dtype=like.dtype, device=like.device), requires_grad=False)
-        self.gradients: list[Tensor] = []
         self.optimizer: torch.optim.Optimizer | None = None
+        self.gradients: list[Tensor] = []
         if self.trainable:
             self.flat.grad = torch.zeros_like(self.flat)
         for start, view in zip(starts[:-1], self.views, strict=True):
@@ -40,42 +42,62 @@ class FlatParameters:
             if self.flat.grad is not None:
                 self.gradients.append(self.flat.grad[place].view(view.shape))
 
-    def descend(self, loss: Tensor, learning_rate: float, max_norm: float, non_finite: NonFinite) -> dict[str, Tensor]:
+    def descend(
+        self, loss: Tensor, learning_rate: float | Tensor, max_norm: float, non_finite: NonFinite
+    ) -> dict[str, Tensor]:
         """One step of the optimiser down the gradient of `loss`, shortened to `max_norm` if longer (0: never).
 
         Gives `grad_norm`, the length before. Unless `non_finite` is "stop", also `grad_non_finite_count`: 1 if NaN or
         infinity was in the gradient; the step was then left out ("skip"), or made without those elements ("clip").
         """
-        self.backward(loss)
+        gradient = self.backward(loss)
         if non_finite == "stop":
-            found = {"grad_norm": self.clip(max_norm)}
-        else:
-            assert self.flat.grad is not None and self.optimizer is not None
-            bad = (~self.flat.grad.isfinite().all()).float()
-            self.flat.grad.nan_to_num_(0.0, 0.0, 0.0)
-            if non_finite == "skip":
-                self.optimizer.__dict__["found_inf"] = bad  # fused optimisers do nothing where it is 1
-            found = {"grad_norm": self.clip(max_norm), "grad_non_finite_count": bad}
-        self.step(learning_rate)
-        return found
+            norm = shorten(gradient, max_norm)
+            self.step(gradient, learning_rate)
+            return {"grad_norm": norm}
+        bad = (~gradient.isfinite().all()).float()
+        norm = shorten(gradient.nan_to_num_(0.0, 0.0, 0.0), max_norm)
+        self.step(gradient, learning_rate, bad if non_finite == "skip" else None)
+        return {"grad_norm": norm, "grad_non_finite_count": bad}
 
-    def backward(self, loss: Tensor) -> None:
-        """The gradient of `loss` with respect to these parameters alone, into `flat.grad`."""
-        torch._foreach_copy_(self.gradients, torch.autograd.grad(loss, self.views))
-
-    def clip(self, max_norm: float) -> Tensor:
-        """Shortens the gradient to `max_norm` if it is longer, unless that is 0; gives its length before."""
+    def backward(self, loss: Tensor) -> Tensor:
+        """The gradient of `loss` with respect to these parameters alone, flat."""
+        parts = torch.autograd.grad(loss, self.views)
+        if torch.compiler.is_compiling():
+            return torch.cat([F.pad(part.flatten(), (0, -part.numel() % ALIGNMENT)) for part in parts])
         assert self.flat.grad is not None
-        norm = self.flat.grad.norm()
-        if max_norm:
-            self.flat.grad.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
-        return norm
+        torch._foreach_copy_(self.gradients, parts)
+        return self.flat.grad
 
-    def step(self, learning_rate: float) -> None:
-        """One step of the optimiser."""
+    def step(self, gradient: Tensor, learning_rate: float | Tensor, skip: Tensor | None = None) -> None:
+        """One step of the optimiser; none where `skip` is 1."""
         assert self.optimizer is not None
-        self.optimizer.param_groups[0]["lr"] = learning_rate
+        group = self.optimizer.param_groups[0]
+        if type(self.optimizer) is torch.optim.Adam and not group["weight_decay"]:
+            adam(self.flat, gradient, self.moments(), learning_rate, group["betas"], group["eps"], skip)
+            return
+        group["lr"] = learning_rate
+        if skip is not None:
+            self.optimizer.__dict__["found_inf"] = skip  # fused optimisers do nothing where it is 1
         self.optimizer.step()
+
+    def views_of(self, flat: Tensor) -> dict[str, Tensor]:
+        """The module's parameters by name, as views into `flat`, which wants gradients if the module is trained."""
+        starts = accumulate((view.numel() + -view.numel() % ALIGNMENT for view in self.views), initial=0)
+        names = [name for name, _ in self.module.named_parameters()]
+        return {
+            name: flat[start : start + view.numel()].view(view.shape).requires_grad_(self.trainable)
+            for name, start, view in zip(names, starts, self.views, strict=False)
+        }
+
+    def moments(self) -> dict[str, Tensor]:
+        """The optimiser's state, as PyTorch's Adam names it."""
+        assert self.optimizer is not None
+        state: dict[str, Tensor] = self.optimizer.state[self.flat]
+        if not state:
+            state["step"] = torch.zeros((), device=self.flat.device)
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(self.flat), torch.zeros_like(self.flat)
+        return state
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """The optimiser's moments and step count by name; nothing before its first step."""
@@ -97,3 +119,44 @@ class FlatParameters:
             self.flat.lerp_(source.flat, tau)
         for own, other in zip(self.module.buffers(), source.module.buffers(), strict=True):
             own.copy_(other)
+
+
+def shorten(gradient: Tensor, max_norm: float) -> Tensor:
+    """Shortens the gradient in place to `max_norm` if it is longer, unless that is 0; gives its length before."""
+    norm = gradient.norm()
+    if max_norm:
+        gradient.mul_((max_norm / (norm + 1e-6)).clamp(max=1.0))
+    return norm
+
+
+def adam(
+    parameters: Tensor,
+    gradient: Tensor,
+    state: Mapping[str, Tensor],
+    learning_rate: float | Tensor,
+    betas: tuple[float, float],
+    epsilon: float,
+    skip: Tensor | None,
+) -> None:
+    """One step of Adam (Kingma & Ba 2015, algorithm 1), in place: PyTorch's kernel, or as formulas to be compiled."""
+    step, mean, square, (beta1, beta2) = state["step"], state["exp_avg"], state["exp_avg_sq"], betas
+    if not torch.compiler.is_compiling():
+        step += 1.0 if skip is None else 1.0 - skip
+        torch._fused_adam_(  # what PyTorch's Adam calls, without its search for parameters and states
+            *([parameters.data], [gradient], [mean], [square], [], [step]),
+            lr=float(learning_rate),
+            beta1=beta1,
+            beta2=beta2,
+            eps=epsilon,
+            weight_decay=0.0,
+            amsgrad=False,
+            maximize=False,
+            found_inf=skip,
+        )
+        return
+    kept = 1.0 if skip is None else 1.0 - skip
+    step += kept
+    mean.lerp_(gradient, kept * (1.0 - beta1))
+    square.lerp_(gradient.square(), kept * (1.0 - beta2))
+    size = kept * learning_rate / (1.0 - beta1**step)
+    parameters.data.sub_(size * mean / ((square / (1.0 - beta2**step)).sqrt() + epsilon))

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .nets import Activation, Initialiser, body, mlp, orthogonal_init, uniform_init
+from .bodies import body
+from .masks import Parted, forbid
+from .nets import Activation, Initialiser, mlp, orthogonal_init, uniform_init
 from .spec import Spec
 
 LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
@@ -30,6 +32,8 @@ class Law(Protocol):
     def log_prob(self, action: Tensor) -> Tensor: ...
 
     def entropy(self) -> Tensor: ...
+
+    def kl(self, other: Any) -> Tensor: ...
 
 
 class Normal(NamedTuple):
@@ -51,6 +55,11 @@ class Normal(NamedTuple):
 
     def entropy(self) -> Tensor:
         return (self.log_std.expand_as(self.mean) + (0.5 + LOG_SQRT_2PI)).sum(-1)
+
+    def kl(self, other: Normal) -> Tensor:
+        """KL(self || other), `[B]`."""
+        log_ratio, shift = self.log_std - other.log_std, (self.mean - other.mean) * (-other.log_std).exp()
+        return (0.5 * ((2.0 * log_ratio).exp() + shift.square() - 1.0) - log_ratio).sum(-1)
 
 
 class TanhNormal(NamedTuple):
@@ -104,6 +113,36 @@ class Categorical(NamedTuple):
     def entropy(self) -> Tensor:
         return -(self.log_probs.exp() * self.log_probs).sum(-1)
 
+    def kl(self, other: Categorical) -> Tensor:
+        """KL(self || other), `[B]`."""
+        return (self.log_probs.exp() * (self.log_probs - other.log_probs)).sum(-1)
+
+
+class MultiCategorical(NamedTuple):
+    """Independent choices with the given log-probabilities `[B, P, K]`: actions `[B, P]`."""
+
+    log_probs: Tensor
+
+    @classmethod
+    def of(cls, logits: Tensor) -> MultiCategorical:
+        return cls(logits.log_softmax(-1))
+
+    def mode(self) -> Tensor:
+        return Categorical(self.log_probs).mode()
+
+    def sample(self) -> Tensor:
+        return Categorical(self.log_probs).sample()
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        return Categorical(self.log_probs).log_prob(action).sum(-1)
+
+    def entropy(self) -> Tensor:
+        return Categorical(self.log_probs).entropy().sum(-1)
+
+    def kl(self, other: MultiCategorical) -> Tensor:
+        """KL(self || other), `[B]`."""
+        return Categorical(self.log_probs).kl(Categorical(other.log_probs)).sum(-1)
+
 
 class Deterministic(nn.Module):
     """tanh(net(obs)): `[B, ...]` -> `[B, A]`. Options go to `mlp`."""
@@ -148,18 +187,30 @@ class Gaussian(nn.Module):
 
 
 class Softmax(nn.Module):
-    """Categorical law over discrete actions. Options go to `mlp`."""
+    """Categorical law over the discrete actions that are allowed; a product of laws for several choices at once.
+
+    Options go to `mlp`.
+    """
 
     def __init__(self, spec: Spec, hidden: Sequence[int], last_init: Initialiser = uniform_init, **options: Any):
         super().__init__()
         self.body, features = body(spec, hidden, **options)
         self.last = mlp(features, (), spec.actions, init=last_init)
+        self.spec, self.parted = spec, Parted(spec.action_choices) if spec.action_choices else None
 
-    def forward(self, obs: Tensor) -> Categorical:
-        return Categorical.of(self.last(self.body(obs)))
+    def forward(self, obs: Tensor) -> Categorical | MultiCategorical:
+        logits = forbid(self.spec, obs, self.last(self.body(obs)))
+        return Categorical.of(logits) if self.parted is None else MultiCategorical.of(self.parted(logits))
 
 
-def stochastic_policy(spec: Spec, hidden: Sequence[int], activation: Activation = "tanh") -> Gaussian | Softmax:
-    """The policy of on-policy agents: orthogonal layers, the last of gain 0.01, so that all actions start alike."""
-    options: dict[str, Any] = {"init": orthogonal_init(), "last_init": orthogonal_init(0.01), "activation": activation}
-    return Softmax(spec, hidden, **options) if spec.discrete else Gaussian(spec, hidden, **options)
+def stochastic_policy(
+    spec: Spec, hidden: Sequence[int], activation: Activation = "tanh", log_std: float = 0.0, orthogonal: bool = True
+) -> Gaussian | Softmax:
+    """The policy of on-policy agents.
+
+    Its layers are `orthogonal`, the last of gain 0.01, so that all actions start alike; or PyTorch's default.
+    """
+    options: dict[str, Any] = {"init": orthogonal_init(), "last_init": orthogonal_init(0.01)} if orthogonal else {}
+    if spec.discrete:
+        return Softmax(spec, hidden, activation=activation, **options)
+    return Gaussian(spec, hidden, log_std, activation=activation, **options)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import ClassVar
 
-from .agent import Agent
+from torch import Tensor
+
+from .agent import Agent, Metrics
+from .balanced import Balanced
 from .batch import Batch
 from .buffer import Buffer
 from .config import ReplayConfig
+from .errors import InvalidSetting
+from .frames import FrameBuffer
+from .hindsight import HindsightBuffer
+from .prioritized import Prioritized
+from .reshuffled import PrioritizedReshuffled, Reshuffled
+from .sampling import Sampler
 
 
 class ReplayAgent(Agent):
@@ -15,12 +25,30 @@ class ReplayAgent(Agent):
 
     config: ReplayConfig = ReplayConfig()
 
-    def require_replay(self) -> None:
-        return
+    learns: ClassVar[tuple[str, ...]] = ("online", "from data")
+
+    def make_sampler(self) -> Sampler:
+        """How transitions are drawn, as the setting `replay` says."""
+        c = self.config
+        if c.replay == "balanced":
+            return Balanced()
+        if c.replay not in ("prioritized", "prioritized_reshuffled"):
+            return Reshuffled() if c.replay == "reshuffled" else Sampler()
+        kind = Prioritized if c.replay == "prioritized" else PrioritizedReshuffled
+        return kind(c.priority_exponent, c.priority_weight)
 
     def make_buffer(self, columns: int) -> Buffer:
-        size = self.config.buffer_size
-        return Buffer(self.spec, -(-size // columns) + 1, columns, device=self.device)
+        kind = FrameBuffer if self.spec.frame_stack > 1 else Buffer
+        rows = -(-self.config.buffer_size // columns) + self.spec.frame_stack
+        if self.config.replay == "hindsight":
+            return HindsightBuffer.of(self, rows, columns)
+        return kind(self.spec, rows, columns, sampler=self.make_sampler(), device=self.device)
+
+    def view(self, buffer: Buffer) -> Buffer:
+        """Recorded data, not copied, from which transitions are drawn as the setting `replay` says."""
+        if self.config.replay == "hindsight":
+            raise InvalidSetting("replay='hindsight' learns in an environment, not from data: take another replay")
+        return buffer if self.config.replay == "uniform" else buffer.view(self.make_sampler())
 
     def batches(self, buffer: Buffer) -> Iterable[Batch]:
         """Random batches, as many as are owed."""
@@ -32,11 +60,46 @@ class ReplayAgent(Agent):
         return self.sample(buffer, count)
 
     def sample(self, buffer: Buffer, count: int = 1) -> Iterable[Batch]:
-        """`count` random batches, from one gather. Before the first update it fits the normaliser to the buffer."""
-        c = self.config
+        """`count` random batches; from one gather unless each draw depends on what the update before reported.
+
+        Before the first update it fits the normaliser to the buffer.
+        """
         if self.updates == 0 and self.obs_normalizer is not None:
-            self.obs_normalizer.update(buffer.obs.flatten(0, 1)[buffer.valid_index()])
+            self.obs_normalizer.update(buffer.observations(buffer.valid_index()))
+        buffer.sampler.progress = self.progress
+        if buffer.sampler.adaptive:
+            return self._one_by_one(buffer, count)
+        return self._draw(buffer, count).split(count)
+
+    def _one_by_one(self, buffer: Buffer, count: int) -> Iterator[Batch]:
+        for _ in range(count):
+            yield self._draw(buffer, 1)
+
+    def _draw(self, buffer: Buffer, count: int) -> Batch:
+        c = self.config
         batch = buffer.sample(c.batch_size * count, c.gamma, c.n_step)
         if self.obs_normalizer is not None:
             batch = batch._replace(obs=self.obs_normalizer(batch.obs), next_obs=self.obs_normalizer(batch.next_obs))
-        return batch.split(count)
+        return batch
+
+    def prioritize(self, batch: Batch, error: Tensor) -> None:
+        """Notes the errors `[B]` of a batch, or `[E, B]` of an ensemble (the greatest counts), for prioritised replay.
+
+        They are reported after the update, whose operations alone may be compiled.
+        """
+        if self.prioritized:
+            error = error.detach().abs()
+            self._descents["errors"] = error if error.ndim == 1 else error.amax(0)
+
+    @property
+    def prioritized(self) -> bool:
+        """Whether errors decide what is drawn."""
+        return self.config.replay in ("prioritized", "prioritized_reshuffled")
+
+    def step(self, batch: Batch) -> Metrics:
+        metrics = super().step(batch)
+        if "errors" in metrics:
+            errors = metrics.pop("errors")
+            if self.buffer is not None:
+                self.buffer.sampler.report(self.buffer, batch.row, errors)
+        return metrics

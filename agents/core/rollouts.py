@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .advantages import gae
+from .advantages import forward, gae
 from .agent import Agent
 from .batch import Rollout, RolloutBatch
+from .bodies import body
 from .buffer import Buffer
 from .config import RolloutConfig
 from .critics import V
-from .nets import Normalizer, orthogonal_init
+from .nets import orthogonal_init
+from .normalizer import Normalizer
 from .policies import Law, stochastic_policy
 from .spec import Spec
 
@@ -23,12 +26,47 @@ CLIP = 10.0
 
 
 class ActorCritic(nn.Module):
-    """A policy and a state value that share an optimiser but no layer."""
+    """A policy and a state value that share an optimiser: for vectors no layer, for images the CNN.
 
-    def __init__(self, spec: Spec, hidden: tuple[int, ...]):
+    With a CNN both read its features directly, and `c.hidden` is not used.
+    """
+
+    def __init__(self, spec: Spec, c: RolloutConfig):
         super().__init__()
-        self.actor = stochastic_policy(spec, hidden)
-        self.critic = V(spec, hidden, activation="tanh", init=orthogonal_init(), last_init=orthogonal_init(1.0))
+        self.body: nn.Module = nn.Identity()
+        hidden, options = c.hidden, dict[str, Any](init=orthogonal_init()) if c.orthogonal else {}
+        if spec.is_image:
+            self.body, features = body(spec, (), **options)
+            spec, hidden = vector_spec(spec, features), ()
+        self.make_heads(spec, hidden, c)
+
+    def make_heads(self, spec: Spec, hidden: tuple[int, ...], c: RolloutConfig) -> None:
+        self.actor, self.critic = make_actor(spec, hidden, c), make_critic(spec, hidden, c)
+
+    def forward(self, obs: Tensor) -> tuple[Law, Tensor]:
+        """The law over actions in states `[B, ...]`, and their values `[B]`."""
+        features = self.body(obs)
+        return self.actor(features), self.critic(features)
+
+    def law(self, obs: Tensor) -> Law:
+        return self.actor(self.body(obs))
+
+    def value(self, obs: Tensor) -> Tensor:
+        return self.critic(self.body(obs))
+
+
+def vector_spec(spec: Spec, size: int) -> Spec:
+    """The same actions, but observations are vectors of `size` numbers: the spec of what reads features."""
+    return dataclasses.replace(spec, obs_shape=(size,), obs_dtype="float32", channels_last=False, parts=())
+
+
+def make_actor(spec: Spec, hidden: tuple[int, ...], c: RolloutConfig) -> nn.Module:
+    return stochastic_policy(spec, hidden, c.activation, c.log_std, c.orthogonal)
+
+
+def make_critic(spec: Spec, hidden: tuple[int, ...], c: RolloutConfig) -> V:
+    init = {"init": orthogonal_init(), "last_init": orthogonal_init(1.0)} if c.orthogonal else {}
+    return V(spec, hidden, activation=c.activation, **init)
 
 
 class RolloutAgent(Agent):
@@ -44,7 +82,10 @@ class RolloutAgent(Agent):
     """An update sets it to end the passes over this rollout."""
 
     def build(self, spec: Spec, c: Any) -> None:
-        self.actor_critic = ActorCritic(spec, c.hidden)
+        self.actor_critic = ActorCritic(spec, c)
+        self.make_return_normalizer()
+
+    def make_return_normalizer(self) -> None:
         self.return_normalizer = Normalizer(clip=CLIP)
         self.register_buffer("discounted_return", torch.zeros(0))
         self.explained_variance = torch.zeros(())
@@ -58,54 +99,69 @@ class RolloutAgent(Agent):
         return Buffer(self.spec, self.config.rollout_length + 2, columns, device=self.device)
 
     def law(self, obs: Tensor) -> Law:
-        return self.actor_critic.actor(obs)
+        return self.actor_critic.law(obs)
+
+    def values(self, obs: Tensor) -> Tensor:
+        """V of states `[B, ...]`: `[B]`."""
+        return self.actor_critic.value(obs)
 
     def act(self, obs: Tensor, explore: bool) -> Tensor:
         law = self.law(obs)
         return law.sample() if explore else law.mode()
 
     def batches(self, buffer: Buffer) -> Iterator[RolloutBatch]:
-        c = self.config
-        if buffer.written <= c.rollout_length:
+        if buffer.written <= self.config.rollout_length:
             return
-        rollout = buffer.rollout(c.gamma)
-        rows = self.prepare(rollout)
+        rollout = buffer.rollout(self.config.gamma)
         self.stop_pass = False
-        for _ in range(c.epochs):
-            order = torch.randperm(len(rows.obs), device=self.device)
-            shuffled = (field[order].tensor_split(max(round(len(order) / c.batch_size), 1)) for field in rows)
-            for fields in zip(*shuffled, strict=True):
-                yield RolloutBatch(*fields)
-                if self.stop_pass:
-                    break
+        for batch in self.passes(rollout):
+            yield batch
             if self.stop_pass:
                 break
         if self.obs_normalizer is not None:
             self.obs_normalizer.update(rollout.obs[:-1][rollout.valid])
         buffer.restart()
 
+    def passes(self, rollout: Rollout) -> Iterator[RolloutBatch]:
+        """All batches of all passes over a rollout: each pass takes every transition once, in an order of its own."""
+        c, rows = self.config, self.prepare(rollout)
+        for _ in range(c.epochs):
+            order = torch.randperm(len(rows.obs), device=self.device)
+            shuffled = (field[order].tensor_split(max(round(len(order) / c.batch_size), 1)) for field in rows)
+            for fields in zip(*shuffled, strict=True):
+                yield type(rows)(*fields)
+
     @torch.no_grad()
     def prepare(self, rollout: Rollout) -> RolloutBatch:
         """All transitions of a rollout with their advantages, computed once, with the values of this moment."""
-        c = self.config
-        obs = rollout.obs if self.obs_normalizer is None else self.obs_normalizer(rollout.obs)
-        reward = self.normalized_reward(rollout) if c.normalize_reward else rollout.reward
-        value = self.actor_critic.critic(obs.flatten(0, 1)).view(obs.shape[:2])
-        advantage = gae(reward, rollout.discount, rollout.trace, value, c.gae_lambda)
+        obs = self.normalized_obs(rollout.obs)
+        value = self.values(obs.flatten(0, 1)).unflatten(0, obs.shape[:2])
+        advantage, target = self.advantages(rollout, value)
         valid, value = rollout.valid, value[:-1]
-        obs, action, value, advantage = obs[:-1][valid], rollout.action[valid], value[valid], advantage[valid]
-        target = advantage + value
-        self.explained_variance = 1.0 - advantage.var(correction=0) / target.var(correction=0)
-        return RolloutBatch(obs, action, self.law(obs).log_prob(action), value, advantage, target)
+        obs, action, value, target = obs[:-1][valid], rollout.action[valid], value[valid], target[valid]
+        self.explained_variance = 1.0 - (target - value).var(correction=0) / target.var(correction=0)
+        return RolloutBatch(obs, action, self.law(obs).log_prob(action), value, advantage[valid], target)
+
+    def advantages(self, rollout: Rollout, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Advantages and value targets `[T, N]` from values `[T + 1, N]`."""
+        c = self.config
+        reward = self.normalized_reward(rollout) if c.normalize_reward else rollout.reward
+        advantage = gae(reward, rollout.discount, rollout.trace, value, c.gae_lambda)
+        return advantage, advantage + value[:-1]
+
+    def normalized_obs(self, obs: Tensor) -> Tensor:
+        return obs if self.obs_normalizer is None else self.obs_normalizer(obs)
+
+    def normalized_advantage(self, batch: RolloutBatch) -> Tensor:
+        """The batch's advantages, normalised if the settings say so."""
+        return normalized(batch.advantage) if self.config.normalize_advantage else batch.advantage
 
     def normalized_reward(self, rollout: Rollout) -> Tensor:
         """Rewards over the running standard deviation of sum_i gamma^i r_{t-i}, from each episode's start."""
         if self.discounted_return.shape != rollout.reward[0].shape:  # at first, or with other environments
             self.discounted_return = torch.zeros_like(rollout.reward[0])
-        returns = torch.empty_like(rollout.reward)
-        for t, (reward, valid) in enumerate(zip(rollout.reward, rollout.valid, strict=True)):
-            self.discounted_return = (reward + self.config.gamma * self.discounted_return).masked_fill(~valid, 0.0)
-            returns[t] = self.discounted_return
+        returns = forward(rollout.reward, self.config.gamma * rollout.valid, self.discounted_return)
+        self.discounted_return = returns[-1].clone()
         self.return_normalizer.update(returns[rollout.valid])
         return self.return_normalizer.scale(rollout.reward)
 

@@ -13,6 +13,7 @@ head of each column holds the observation that is being acted on; it becomes val
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -27,6 +28,10 @@ from .memory import require
 from .spec import Spec
 from .tensors import check_tensors
 
+LOG = logging.getLogger(__name__)
+"""What is planned is said here before it takes memory, as INFO if it is LARGE."""
+LARGE = 50_000_000
+"""In bytes."""
 FIELDS = ("obs", "action", "reward", "terminated", "truncated", "valid")
 
 
@@ -51,6 +56,10 @@ class Rows:
     valid: Tensor
     beside = 0
     """Bytes for each row of a column that a subclass needs beside the fields."""
+    ahead = 0
+    """Rows after the head that are lost as well, since they need rows before them that are lost."""
+    moves = 0
+    """Times that heads moved on, with a whole ring added where everything was forgotten; never falls."""
 
     def __init__(self, spec: Spec, rows: int, columns: int = 1, *, device: str | torch.device = "cpu"):
         if rows < 2 or columns < 1:
@@ -59,7 +68,7 @@ class Rows:
         self.recorded = False
         """Whether the rows are a data set, to be read but not written."""
         self._on_host = self.device.type == "cpu"
-        self._ones = torch.ones(1, device=self.device)
+        self.ones = torch.ones(1, device=self.device)
         self._allocate(rows)
         self._columns = np.arange(columns)
         self.clear()
@@ -67,7 +76,7 @@ class Rows:
     def _layout(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
         """Shape and type of each field in one row of one column."""
         spec = self.spec
-        action = ((), torch.int64) if spec.discrete else ((spec.actions,), torch.float32)
+        action = (spec.action_row, torch.int64 if spec.discrete else torch.float32)
         layout = {
             "obs": (spec.obs_shape, getattr(torch, spec.obs_dtype)),
             "action": action,
@@ -78,7 +87,9 @@ class Rows:
     def _require_memory(self, rows: int) -> None:
         size = self.beside + sum(math.prod(shape) * kind.itemsize for shape, kind in self._layout().values())
         planned = f"a buffer of {rows:,} rows x {self.columns:,} columns x {size:,} bytes"
-        require(rows * self.columns * size, planned, "lower buffer_size or num_envs", self.device)
+        total = rows * self.columns * size
+        require(total, planned, "lower buffer_size or num_envs", self.device)
+        LOG.log(logging.INFO if total >= LARGE else logging.DEBUG, "%s = %.1f GB", planned, total / 1e9)
 
     def _allocate(self, rows: int) -> None:
         self._require_memory(rows)
@@ -90,6 +101,7 @@ class Rows:
     def _share_with_host(self) -> None:
         """Views through which rows are written: numpy's are several times cheaper than torch's for one row."""
         self._store: dict[str, Any] = {k: v.numpy() if self._on_host else v for k, v in self._tensors().items()}
+        self._flat_obs = self.obs.flatten(0, 1)
         self._valid = self.valid.numpy() if self._on_host else self.valid.cpu().numpy()
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -105,6 +117,7 @@ class Rows:
         self.head = np.zeros(self.columns, np.int64)
         self.written = 0
         """Rows that hold something, per column, at most `rows`."""
+        self.moves += self.rows
         self.transitions = 0
         """Valid rows now in the buffer."""
         self._lockstep: bool = True
@@ -119,7 +132,7 @@ class Rows:
         """Puts the observations `[N, ...]` to act on at the head. What was there before ends without a successor."""
         if self.written and (ended := self._valid[self.head - 1, self._columns]).any():
             self._move_head(None if ended.all() else ended)  # the row keeps the old episode's last observation
-        self._write("obs", self.head, obs)
+        self._write_obs(obs, np.ones(self.columns, bool))
         self.written = max(self.written, 1)
 
     def add(self, action: np.ndarray, step: Step) -> None:
@@ -131,20 +144,33 @@ class Rows:
         if not self._on_host:
             self._valid[head, self._columns] = valid
         self._move_head(None)
-        self._write("obs", self.head, step.next_obs)
+        self._write_obs(step.next_obs, ~valid)
         if step.restarted is not None and step.restarted.any():
             self._move_head(step.restarted)
-            self._write("obs", self.head, step.obs)
+            self._write_obs(step.obs, step.restarted)
+
+    def _write_obs(self, obs: np.ndarray, begins: np.ndarray) -> None:
+        """Puts the observations `[N, ...]` at the heads; an episode begins in the columns `begins` `[N]`."""
+        self._write("obs", self.head, obs)
 
     def _move_head(self, moved: np.ndarray | None) -> None:
         """Moves the head of all columns, or of the `moved` ones, on by a row, which stops being a transition."""
         self._lockstep = self._lockstep and moved is None
         self.head = (self.head + (1 if moved is None else moved)) % self.rows
+        self.moves += 1
         self.written = max(self.written, int(self.head[0] if self._lockstep else self.head.max()) + 1)
-        self.transitions -= int(np.count_nonzero(self._valid[self.head, self._columns]))
-        self._write("valid", self.head, False)
+        lost = (self.head + self.ahead) % self.rows if self.ahead else self.head
+        self.transitions -= int(np.count_nonzero(self._valid[lost, self._columns]))
+        self._write("valid", lost, False)
         if not self._on_host:
-            self._valid[self.head, self._columns] = False
+            self._valid[lost, self._columns] = False
+
+    def rows_since(self, head: np.ndarray) -> Tensor:
+        """Flat indices of the rows that were written or lost since the head was there, less than a ring ago."""
+        passed = (self.head - head) % self.rows + self.ahead
+        steps = np.arange(int(passed.max()) + 1)[:, None]
+        flat = (head + steps) % self.rows * self.columns + self._columns
+        return torch.as_tensor(flat[steps <= passed], device=self.device)
 
     def _write(self, name: str, rows: np.ndarray, value: Any) -> None:
         if not self._on_host:
@@ -197,13 +223,13 @@ class Rows:
         if not sound or (lockstep and len(set(head)) > 1):
             raise InvalidCheckpoint(f"the saved buffer contradicts itself: {dict(values)}")
         self._require_memory(rows)
-        check_tensors(self._state_layout(written), tensors)
-        action, choices = tensors["action"], self.spec.actions
-        if self.spec.discrete and written and not 0 <= action.min() <= action.max() < choices:
-            raise InvalidCheckpoint(f"the saved buffer has actions beyond the {choices} choices")
+        check_tensors(self._state_layout(rows, written), tensors)
+        action, choices = tensors["action"], self.spec.action_choices or (self.spec.actions,)
+        if self.spec.discrete and ((action < 0) | (action >= torch.tensor(choices))).any():
+            raise InvalidCheckpoint(f"the saved buffer has actions beyond the {self.spec.actions} choices")
 
-    def _state_layout(self, written: int) -> dict[str, Tensor]:
-        """What `state` gives after so many rows, as tensors on the meta device, which take no memory."""
+    def _state_layout(self, rows: int, written: int) -> dict[str, Tensor]:
+        """What `state` gives after so many of the rows, as tensors on the meta device, which take no memory."""
         return {
             name: torch.empty((written, self.columns, *shape), dtype=kind, device="meta")
             for name, (shape, kind) in self._layout().items()

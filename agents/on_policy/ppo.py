@@ -11,7 +11,8 @@ from ..core.agent import Metrics
 from ..core.batch import RolloutBatch
 from ..core.config import NonNegative, Positive, RolloutConfig, Schedule, scheduled
 from ..core.losses import clipped_surrogate, clipped_value, mse
-from ..core.rollouts import RolloutAgent, normalized
+from ..core.policies import Law
+from ..core.rollouts import RolloutAgent
 
 
 @dataclass(frozen=True)
@@ -44,16 +45,18 @@ class PPO(RolloutAgent, name="ppo"):
 
     Departures from the paper, all of them usual: advantages are normalised per batch; gradients are clipped; layers
     are orthogonal, the policy's last one of gain 0.01; policy and value are separate networks with one optimiser,
-    Adam with epsilon 1e-5. Log-probabilities and values of the acting policy are computed when the rollout is
-    complete, not while acting: the parameters are the same. Batches are nearly equal instead of leaving a rest.
+    Adam with epsilon 1e-5, but share the CNN for images (as in the paper). Log-probabilities and values of the acting
+    policy are computed when the rollout is complete, not while acting: the parameters are the same. Batches are nearly
+    equal instead of leaving a rest.
     """
 
     config: PPOConfig = PPOConfig()
 
     def update(self, batch: RolloutBatch) -> Metrics:
-        c, law = self.config, self.law(batch.obs)
+        c = self.config
+        law, value = self.evaluate(batch)
         log_ratio = law.log_prob(batch.action) - batch.log_prob
-        policy_loss, value_loss = self.policy_loss(log_ratio.exp(), batch), self.value_loss(batch)
+        policy_loss, value_loss = self.policy_loss(log_ratio.exp(), batch), self.value_loss(value, batch)
         entropy = law.entropy().mean()
         metrics = self.movement(log_ratio.detach())
         if c.target_kl and metrics["approx_kl"] > 1.5 * c.target_kl:
@@ -64,11 +67,14 @@ class PPO(RolloutAgent, name="ppo"):
         metrics |= {"policy_gradient_loss": policy_loss.detach(), "value_loss": value_loss.detach()}
         return metrics | {"entropy_loss": -entropy.detach(), "explained_variance": self.explained_variance}
 
-    def policy_loss(self, ratio: Tensor, batch: RolloutBatch) -> Tensor:
-        return clipped_surrogate(ratio, normalized(batch.advantage), self.clip).mean()
+    def evaluate(self, batch: RolloutBatch) -> tuple[Law, Tensor]:
+        """Present law and values in the batch's states."""
+        return self.actor_critic(batch.obs)
 
-    def value_loss(self, batch: RolloutBatch) -> Tensor:
-        value = self.actor_critic.critic(batch.obs)
+    def policy_loss(self, ratio: Tensor, batch: RolloutBatch) -> Tensor:
+        return clipped_surrogate(ratio, self.normalized_advantage(batch), self.clip).mean()
+
+    def value_loss(self, value: Tensor, batch: RolloutBatch) -> Tensor:
         if self.config.value_clip:
             return clipped_value(value, batch.value, batch.target, self.config.value_clip).mean()
         return mse(value, batch.target).mean()

@@ -17,7 +17,7 @@ from ...agents.core.errors import BellmarkError, UnknownName
 from .jobs import JOBS, Job
 
 HERE = Path(__file__).parent
-MODULES = {"ours": "torch", "sb3": "stable_baselines3"}
+MODULES = {"ours": "torch", "sb3": "stable_baselines3", "import": "torch"}
 """What a contestant needs, where that is not its own name."""
 
 
@@ -151,7 +151,16 @@ def has(python: str, name: str) -> bool:
 
 def table(results: dict[str, Any]) -> list[str]:
     """The results in markdown, a line for each contestant that ours is compared with."""
-    columns = ["job", "against", "ratio (median; range over pairs)", "target", "peak memory", "replay", "first step"]
+    columns = [
+        "job",
+        "against",
+        "ratio (median; range over pairs)",
+        "target",
+        "peak memory",
+        "replay",
+        "first step",
+        "warm-up",
+    ]
     lines = [f"| {' | '.join([*columns, 'where our time goes'])} |", "|---" * (len(columns) + 1) + "|"]
     for result in results.values():
         (_, first), *others = result["contestants"].items()
@@ -162,17 +171,20 @@ def table(results: dict[str, Any]) -> list[str]:
                 result["title"],
                 name,
                 ratios,
-                str(result["target"]),
+                str(result["target"]) if name == others[0][0] else "",
                 against(first, other, "peak_bytes", "MB", 1e6),
             ]
             cells.append(against(first, other, "replay_bytes", "MB", 1e6))
             cells.append(against(first, other, "first_step_seconds", "s", 1.0))
+            cells.append(f"{first['warmup']['seconds']:.1f} against {other['warmup']['seconds']:.1f} s")
             lines.append(f"| {' | '.join([*cells, shares])} |")
     return lines
 
 
 def phases(result: dict[str, Any]) -> dict[str, float]:
     """Shares of the time, and how much of the update the matrix products alone would take."""
+    if "limits" not in result:
+        return {}
     sums: dict[str, float] = {}
     for block in result["blocks"]:
         for phase, seconds in block["phases"].items():

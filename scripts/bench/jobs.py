@@ -34,14 +34,16 @@ def online(agent: str, env: str, num_envs: int, warmup: int, block: int, target:
     title = f"{agent.upper()}, {env}, {num_envs} environment{'s' * (num_envs > 1)}"
     shared = {"work": "online", "agent": agent, "env": env, "num_envs": num_envs, "settings": settings}
     peers: dict[str, dict[str, Any]] = {peer: {} for peer in ("sb3", *(("sbx",) if agent in ("sac", "td3") else ()))}
+    ours: dict[str, dict[str, Any]] = {"ours": {"compile": True}, **peers, "ours-eager": {}}
     name = f"{agent}-{env.rpartition('/')[2].partition('-')[0].lower()}-{num_envs}"
-    return Job(name, title, "steps", warmup, block, shared, {"ours": {}, **peers}, target)
+    return Job(name, title, "steps", warmup, block, shared, ours, target)
 
 
-def offline(agent: str, target: float) -> Job:
+def offline(agent: str, target: float, block: int = 200) -> Job:
     """Updates on recorded data of HalfCheetah's sizes."""
     shared = {"work": "offline", "agent": agent, "sizes": [17, 6], "settings": WIDE}
-    return Job(f"{agent}-data", f"{agent}, updates", "updates", 50, 200, shared, {"ours": {}, "d3rlpy": {}}, target)
+    contestants: dict[str, dict[str, Any]] = {"ours": {"compile": True}, "d3rlpy": {}, "ours-eager": {}}
+    return Job(f"{agent}-data", f"{agent}, updates", "updates", 50, block, shared, contestants, target)
 
 
 def critics(agent: str, block: int, **settings: Any) -> Job:
@@ -51,15 +53,24 @@ def critics(agent: str, block: int, **settings: Any) -> Job:
     return Job(f"{agent}-critics", f"{agent}, 10 critics against 2", "updates", 20, block, shared, words, 0.2)
 
 
+def imports(*modules: str) -> dict[str, dict[str, Any]]:
+    """A fresh process that imports each."""
+    return {f"import-{module}": {"module": module} for module in modules}
+
+
 JOBS = [
     online("ppo", CHEETAH, 1, 2048, 4096, 3.0),
     online("ppo", CHEETAH, 8, 16_384, 16_384, 2.5),
     online("ppo", CARTPOLE, 8, 16_384, 16_384, 3.0),
-    online("dqn", CARTPOLE, 1, 2000, 8000, 3.0),
+    online("dqn", CARTPOLE, 1, 12_000, 8000, 3.0),
     online("sac", CHEETAH, 1, 400, 300, 1.8, **WIDE, **EARLY),
     online("td3", CHEETAH, 1, 400, 300, 1.8, **WIDE, **EARLY),
     online("dqn", PONG, 1, 600, 600, 1.5, batch_size=32, start=200, buffer_size=10_000),
     offline("iql", 2.0),
     offline("td3_bc", 2.0),
+    offline("cql", 1.5, 20),
     critics("sac", 40),
+    critics("sac_n", 40),
+    critics("redq", 40),
+    Job("import", "import bellmark", "processes", 1, 3, {}, imports("bellmark", "torch"), 0.9),
 ]

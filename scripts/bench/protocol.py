@@ -39,6 +39,5 @@ def serve(build: Callable[[dict[str, Any]], Run]) -> None:
         found = run(int(line)) or {}
         seconds = time.perf_counter() - began
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(
-            json.dumps({"count": int(line), "seconds": seconds, "peak_bytes": peak, **found}), file=answers, flush=True
-        )
+        answer = {"count": int(line), "seconds": seconds, "peak_bytes": peak, **first_step, **found}
+        print(json.dumps(answer), file=answers, flush=True)

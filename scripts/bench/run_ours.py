@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from typing import Any
 
@@ -24,6 +25,8 @@ def online(words: dict[str, Any]) -> Run:
     env = make_env(atari if words["env"].startswith("ALE/") else words["env"], words["num_envs"])
     agent: Any = make(words["agent"], env, **words["settings"])
     watch(env, "step", words)
+    if words.get("compile"):
+        agent.compile_updates()
 
     def run(count: int) -> dict[str, Any]:
         if not count:
@@ -58,6 +61,8 @@ def offline(words: dict[str, Any]) -> Run:
     )
     kind = agent_class(words["agent"])
     agent = kind(spec, kind.config.override(words["settings"]))
+    if words.get("compile"):
+        agent.compile_updates()
 
     def run(count: int) -> dict[str, Any]:
         return {"phases": fit(agent, buffer, count).seconds, "updates": count} if count else limits(agent, buffer)
@@ -69,6 +74,7 @@ def limits(agent: Any, buffer: Any) -> dict[str, Any]:
     """What one update cannot do without: the time of its matrix products alone, and how many operators it calls."""
     from ...agents.core.config import ReplayConfig
 
+    agent = copy.deepcopy(agent)  # not compiled, so that its operators can be seen
     if isinstance(agent.config, ReplayConfig):
         (batch,) = agent.sample(buffer)
     else:

@@ -17,6 +17,7 @@ from helpers import (
     action_value,
     build,
     children,
+    has,
     has_replay,
     is_offline,
     one_batch,
@@ -105,7 +106,7 @@ def targets_want_no_gradient(name: str, discrete: bool) -> None:
     agent = build(name, discrete)
     batch = one_batch(agent)
     fields = batch._fields if hasattr(batch, "_fields") else ()
-    assert not [field for field in fields if getattr(batch, field).requires_grad]
+    assert not [field for field in fields if getattr(getattr(batch, field), "requires_grad", False)]
     if hasattr(agent, "target"):
         target = agent.target(batch)
         assert not target.requires_grad, "the target carries a gradient"
@@ -187,7 +188,15 @@ PROBE: dict[str, Any] = {
     "epochs": 10,
     "temperature": 0.01,
     "learn_temperature": False,
+    "renorm_warmup": 50,
     "actor_decay": False,
+    "actor_learning_rate": 3e-3,
+    "penalty_weight": 0.01,
+    "lagrange": False,
+    "beta": 0.01,
+    "predictor_updates": 20,
+    "intrinsic_coef": 0.01,
+    "bonus_low": -0.3,
 }
 """Settings with which every agent finds the values of the probes within a second or two."""
 
@@ -226,6 +235,8 @@ def finds_values_of_delayed_reward(name: str, discrete: bool, **settings: Any) -
 
 def chooses_the_sign(name: str, discrete: bool, **settings: Any) -> None:
     """The policy is right in both states; critics of actions give 1 to the right and -1 to the wrong choice."""
+    if has(name, "renorm_warmup"):  # running statistics say nothing about actions that are no longer tried
+        settings |= {"learn_temperature": True, "temperature": 1.0, "update_ratio": 1.0}
     agent = trained_on("ChooseSign", name, discrete, 1600, **settings)
     obs = np.repeat([[-1.0], [1.0]], 2, axis=0).astype(np.float32)
     action = agent.act_on(obs, explore=False)
@@ -234,7 +245,8 @@ def chooses_the_sign(name: str, discrete: bool, **settings: Any) -> None:
     choice = np.array([0, 1, 0, 1])
     q = action_value(agent, obs, choice if discrete else np.float32(1.4 * choice[:, None] - 0.7))
     if q is None:
-        close(value_of(agent, obs), np.ones(4), tolerance=0.3)
+        values = torch.cat([value_of(agent, state[None]) for state in obs])  # each an episode of its own
+        close(values, np.ones(4), tolerance=0.3)
     else:
         close(q, ChooseSign.value(obs, choice), tolerance=0.5)  # a step, by a small network
 
@@ -260,6 +272,7 @@ def plant(network: Any, output: Any) -> None:
     network.forward = output if callable(output) else lambda *inputs: torch.as_tensor(output)
     if hasattr(network, "first"):  # one network of an ensemble
         network.first = lambda *inputs: network.forward(*inputs)[0]
+        network.output = lambda *inputs: network.forward(*inputs)[..., None]
 
 
 class FixedLaw:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,14 +25,26 @@ from torch import Tensor, nn
 
 SMALL: dict[str, Any] = {
     "hidden": (16,),
+    "critic_hidden": (),
     "batch_size": 16,
     "buffer_size": 1000,
     "start": 20,
     "rollout_length": 16,
+    "memory_size": 8,
+    "novelty_features": 8,
     "epochs": 2,
     "target_every": 16,
+    "quantiles": 16,
+    "policy_quantiles": 16,
+    "predictor_updates": 2,
+    "samples": 3,
+    "backup_samples": 2,
+    "copy_every": 4,
 }
 """Settings of a small and fast agent, for the fields that it has."""
+
+LONGEST_DELAY = 3
+"""Critic updates per update of the actor, at most, so that a few updates reach every network."""
 
 ENVS = {True: "CartPole-v1", False: "Pendulum-v1"}
 """An environment with discrete, and one with continuous actions."""
@@ -63,7 +76,8 @@ def specs_for(name: str) -> dict[bool, Spec]:
 def small(kind: type[Agent], **settings: Any) -> dict[str, Any]:
     """The settings of SMALL and `settings`, as far as this kind of agent has them."""
     fields = {field.name for field in dataclasses.fields(kind.config)}
-    return {name: value for name, value in (SMALL | settings).items() if name in fields}
+    delay = {"actor_delay": min(getattr(kind.config, "actor_delay", 1), LONGEST_DELAY)}
+    return {name: value for name, value in (SMALL | delay | settings).items() if name in fields}
 
 
 def has(name: str, setting: str) -> bool:
@@ -73,6 +87,21 @@ def has(name: str, setting: str) -> bool:
 
 def has_replay(name: str) -> bool:
     return isinstance(find_agents()[name].config, ReplayConfig)
+
+
+def goes_online(name: str) -> bool:
+    return "online" in find_agents()[name].learns
+
+
+def has_values(name: str) -> bool:
+    """Whether the agent has a critic of any kind."""
+    agent = build(name, next(iter(specs_for(name))))
+    return any(hasattr(agent, network) for network in ("actor_critic", "value", "critic", "q"))
+
+
+def remembers(name: str) -> bool:
+    """Whether the agent's actions depend on more than the last observation."""
+    return hasattr(find_agents()[name], "act_from")
 
 
 def is_offline(name: str) -> bool:
@@ -100,6 +129,10 @@ def cases_where(condition: Any) -> pytest.MarkDecorator:
     chosen = [case for case in CASES if condition(case[0])]
     ids = [f"{name}-{'discrete' if discrete else 'continuous'}" for name, discrete in chosen]
     return pytest.mark.parametrize(("name", "discrete"), chosen, ids=ids)
+
+
+every_online_case = cases_where(goes_online)
+every_valuing_case = cases_where(has_values)
 
 
 def random_actions(spec: Spec, rng: np.random.Generator, count: int) -> np.ndarray:
@@ -133,9 +166,10 @@ def stream(agent: Agent, columns: int = 2, seed: int = 0) -> Iterator[Any]:
     rng, buffer = np.random.default_rng(seed), agent.make_buffer(columns)
     obs = rng.standard_normal((columns, *agent.spec.obs_shape)).astype(np.float32)
     buffer.begin(obs)
-    done = np.zeros(columns, bool)
+    done, start = np.zeros(columns, bool), np.ones(columns, bool)
     while True:
-        action, valid = agent.explore(obs), ~done
+        action, valid = agent.explore(obs, **({"start": start} if remembers(agent.name) else {})), ~done
+        start = ~valid
         obs = (3.0 + 2.0 * rng.standard_normal(obs.shape)).astype(np.float32)
         done = valid & (rng.random(columns) < 0.1)
         terminated = done & (rng.random(columns) < 0.5)
@@ -182,13 +216,16 @@ def seen(agent: Agent, obs: Any) -> Tensor:
 def value_of(agent: Agent, obs: Any) -> Tensor:
     """What the agent thinks that states `[N, ...]` are worth under its policy, whatever its critic is."""
     obs = seen(agent, obs)
+    if remembers(agent.name):  # the states of one episode, in their order
+        net, start = agent.actor_critic, torch.zeros(len(obs), 1, dtype=torch.bool)
+        return net.critic(net.remember(obs[:, None], net.recurrence.initial(1), start, ())[0][:, 0])
     if hasattr(agent, "actor_critic"):
         return agent.actor_critic.critic(obs)
     if hasattr(agent, "value"):
         return agent.value(obs)
     if hasattr(agent, "critic") and not agent.spec.discrete:
         return agent.critic(obs, agent.act(obs, explore=False)).mean(0)
-    q = agent.q if hasattr(agent, "q") else agent.critic
+    q = agent.noiseless_values if hasattr(agent, "q") else agent.critic
     return q(obs).reshape(-1, len(obs), agent.spec.actions).mean(0).amax(1)
 
 
@@ -196,8 +233,8 @@ def value_of(agent: Agent, obs: Any) -> Tensor:
 def action_value(agent: Agent, obs: Any, action: Any) -> Tensor | None:
     """Its value of actions, or None if it has no critic of actions."""
     obs, action = seen(agent, obs), torch.as_tensor(action)
-    if hasattr(agent, "critic") and not agent.spec.discrete:
+    if hasattr(agent, "critic") and "action" in inspect.signature(agent.critic.forward).parameters:
         return agent.critic(obs, action).mean(0)
     if hasattr(agent, "q"):
-        return agent.q(obs).gather(1, action[:, None]).squeeze(1)
+        return agent.noiseless_values(obs).gather(1, action[:, None]).squeeze(1)
     return None

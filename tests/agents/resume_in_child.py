@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from bellmark.agents.core import checkpoint
-from bellmark.agents.core.buffer import Buffer
 from bellmark.agents.core.loop import run
 from bellmark.envs import remake
 
@@ -19,8 +18,7 @@ def go_on(path: Path) -> None:
     agent = checkpoint.restore(manifest, tensors)
     if manifest["extra"]["online"]:
         agent.env = remake(manifest["env"])
-    saved = manifest["buffer"]
-    agent.buffer = Buffer(agent.spec, saved["rows"], saved["columns"])
+    agent.buffer = agent.make_buffer(manifest["buffer"]["columns"])
     in_the_middle = checkpoint.resume(agent, manifest, tensors)
     assert in_the_middle == (manifest.get("env_state") is not None)
     run(agent, agent.buffer, agent.env, until=manifest["extra"]["until"])

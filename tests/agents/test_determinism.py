@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from bellmark.agents.core.registry import agent_class
 from bellmark.envs import evaluate, make
-from helpers import ENVS, build, cases_where, every_case, filled_buffer, is_offline, same, small, spec_of
+from helpers import ENVS, build, cases_where, every_online_case, filled_buffer, is_offline, same, small, spec_of
 
 STEPS = 300
 
@@ -34,7 +34,7 @@ def trained(name, discrete, seed, hooks=(), **settings):
     return agent
 
 
-@every_case
+@every_online_case
 def test_a_seed_decides_the_run_and_evaluation_changes_nothing(name, discrete):
     numpy_before = np.random.get_state()  # noqa: NPY002
     first = trained(name, discrete, seed=5)
@@ -68,7 +68,7 @@ def test_the_seed_decides_what_is_learnt_from_data(name, discrete):
     assert not same(states[0], states[2])
 
 
-@every_case
+@every_online_case
 def test_environments_of_one_seed_are_not_alike(name, discrete):
     agent = bellmark.make(name, ENVS[discrete], seed=5, num_envs=3, **small(agent_class(name)))
     agent.learn(3)

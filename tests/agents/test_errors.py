@@ -22,7 +22,9 @@ from helpers import (
     build,
     cases_where,
     every_case,
+    every_online_case,
     filled_buffer,
+    goes_online,
     has,
     has_replay,
     same,
@@ -118,6 +120,15 @@ def test_fitting_an_on_policy_agent_is_refused(name, discrete):
     assert same(before, agent.state())
 
 
+@cases_where(lambda name: not goes_online(name))
+def test_going_online_is_refused(name, discrete):
+    agent = bellmark.make(name, ENVS[discrete], **small(agent_class(name)))
+    with pytest.raises(InvalidSetting, match=rf"'{name}' learns only from recorded data, not online.* iql"):
+        agent.learn(10)
+    assert agent.steps == 0
+    assert agent.buffer is None
+
+
 @every_case
 def test_data_of_another_shape_are_refused(name, discrete):
     agent = build(name, discrete)
@@ -126,7 +137,7 @@ def test_data_of_another_shape_are_refused(name, discrete):
     assert agent.updates == 0
 
 
-@every_case
+@every_online_case
 def test_an_environment_of_another_shape_is_refused(name, discrete):
     agent = build(name, discrete)
     with pytest.raises(InvalidSetting, match="the agent was made for"):
@@ -145,7 +156,7 @@ def test_moving_an_agent_is_refused(name, discrete):
     assert all(p.dtype == torch.float32 for p in agent.parameters())
 
 
-@every_case
+@every_online_case
 def test_a_loss_that_is_not_finite_is_reported(name, discrete):
     """With where it happened and what to do; the checkpoint of before is still there."""
     agent = bellmark.make(name, ENVS[discrete], seed=1, **small(agent_class(name)))
@@ -165,7 +176,7 @@ def test_a_loss_that_is_not_finite_is_reported(name, discrete):
         agent.learn(200, hooks=[Read()])
 
 
-@every_case
+@every_online_case
 def test_a_reward_that_is_not_finite_is_reported(name, discrete):
     class Broken(type(make(ENVS[discrete]).env.envs[0].unwrapped)):
         taken = 0
@@ -182,7 +193,7 @@ def test_a_reward_that_is_not_finite_is_reported(name, discrete):
     assert all(torch.isfinite(p).all() for p in agent.parameters())
 
 
-@every_case
+@every_online_case
 def test_training_goes_on_with_another_number_of_environments(name, discrete):
     settings = small(agent_class(name), normalize_obs=True, normalize_reward=True)
     agent = bellmark.make(name, ENVS[discrete], seed=1, num_envs=2, **settings)
@@ -193,7 +204,7 @@ def test_training_goes_on_with_another_number_of_environments(name, discrete):
     assert agent.updates > done
 
 
-@cases_where(lambda name: has(name, "n_step"))
+@cases_where(lambda name: has(name, "n_step") and goes_online(name))
 def test_data_first_then_online(name, discrete):
     """`fit` then `learn` on one object: the buffer starts with the data and grows."""
     env = make(ENVS[discrete], 2)
@@ -201,6 +212,6 @@ def test_data_first_then_online(name, discrete):
     agent.fit(filled_buffer(env.spec, 150), updates=10)
     assert (agent.updates, agent.steps) == (10, 0)
     agent.learn(40)
-    assert agent.steps == 40
+    assert 40 <= agent.steps <= 41, "two columns, and one of them may reset"
     assert 15 <= agent.updates <= 50
-    assert 185 <= agent.buffer.transitions <= 190
+    assert 185 <= agent.buffer.transitions <= 191

@@ -18,9 +18,10 @@ def spoil(patch: pytest.MonkeyPatch, agent, child: str, value: float, at: int) -
     flat, backward = agent._flat[child], FlatParameters.backward
 
     def spoilt(self, loss):
-        backward(self, loss)
+        gradient = backward(self, loss)
         if self is flat and agent.updates == at:
-            self.gradients[0].view(-1)[0] = value
+            gradient[0] = value
+        return gradient
 
     patch.setattr(FlatParameters, "backward", spoilt)
 
@@ -100,10 +101,10 @@ def test_skip_leaves_that_network_and_its_optimiser_as_they_were(monkeypatch, na
 
 
 def remember(step, agent, child, at, before):
-    def remembering(self, learning_rate):
+    def remembering(self, *arguments):
         if self is agent._flat[child] and agent.updates == at:
             before.update(own(agent, child))
-        step(self, learning_rate)
+        step(self, *arguments)
 
     return remembering
 

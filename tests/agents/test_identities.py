@@ -173,7 +173,8 @@ def test_ppo_value_clipping_known_answers():
     checks.plant(agent.actor_critic.critic, [1.5])
     row = type(row)(*(field[:1] for field in row))._replace(value=torch.tensor([1.0]))
     for target, answer in ((2.0, 0.64), (0.0, 2.25)):
-        loss = agent.value_loss(row._replace(target=torch.tensor([target])))
+        row = row._replace(target=torch.tensor([target]))
+        loss = agent.value_loss(agent.values(row.obs), row)
         np.testing.assert_allclose(loss.item(), answer, rtol=1e-5)
 
 

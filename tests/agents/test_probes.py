@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import checks
-from helpers import cases_where, every_case, has
+from helpers import cases_where, every_valuing_case, has, has_values
 
 
-@every_case
+@every_valuing_case
 def test_value_of_truncated_forever(name, discrete):
     checks.finds_value_of_truncated_forever(name, discrete)
 
 
-@every_case
+@every_valuing_case
 def test_values_of_delayed_reward(name, discrete):
     checks.finds_values_of_delayed_reward(name, discrete)
 
 
-@every_case
+@every_valuing_case
 def test_choose_the_sign(name, discrete):
     checks.chooses_the_sign(name, discrete)
 
 
-@cases_where(lambda name: has(name, "n_step"))
+@cases_where(lambda name: has(name, "n_step") and has_values(name))
 def test_values_with_n_step_returns(name, discrete):
     checks.finds_value_of_truncated_forever(name, discrete, n_step=3)
     checks.finds_values_of_delayed_reward(name, discrete, n_step=3)
 
 
-@every_case
+@every_valuing_case
 def test_values_with_normalised_observations(name, discrete):
     checks.finds_values_of_delayed_reward(name, discrete, normalize_obs=True)
 

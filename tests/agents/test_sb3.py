@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from bellmark.agents.core.registry import agent_class
 from bellmark.envs import evaluate, make
-from helpers import build, every_case, has_replay, small
+from helpers import build, every_case, every_online_case, has_replay, small
 
 pytest.importorskip("stable_baselines3")
 
@@ -84,7 +84,7 @@ def test_evaluate_policy_runs_on_every_agent(name, discrete):
 
 
 @pytest.mark.filterwarnings("ignore:.*unconventional shape", "ignore:.*symmetric and normalized")
-@every_case
+@every_online_case
 def test_a_checked_environment_trains(name, discrete):
     check_env(Corridor(continuous=not discrete))
     env = make(Corridor, 2, continuous=not discrete)

@@ -14,8 +14,10 @@ import pytest
 import torch
 from bellmark.envs import make
 from gymnasium.spaces import Box, Discrete
+from torch import nn
 
 sb3 = pytest.importorskip("stable_baselines3")
+sb3_contrib = pytest.importorskip("sb3_contrib")
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "agents"
 SHARED_SPACES = {  # name: observation size, action space, hidden layers
@@ -24,19 +26,29 @@ SHARED_SPACES = {  # name: observation size, action space, hidden layers
     "ppo-CartPole-v1": (4, Discrete(2), [64, 64]),
     "ppo-LunarLander-v2": (8, Discrete(4), [64, 64]),
     "sac-HalfCheetah-v3": (17, Box(-1, 1, (6,)), [256, 256]),
+    "qrdqn-CartPole-v1": (4, Discrete(2), [256, 256]),
     "sac-Hopper-v3": (11, Box(-1, 1, (3,)), [256, 256]),
 }
 POLICIES = {
-    "a2c": ("ppo", sb3.ppo.MlpPolicy),
+    "a2c": ("a2c", sb3.ppo.MlpPolicy),
     "ppo": ("ppo", sb3.ppo.MlpPolicy),
     "dqn": ("dqn", sb3.dqn.MlpPolicy),
     "sac": ("sac", sb3.sac.MlpPolicy),
+    "qrdqn": ("qr_dqn", sb3_contrib.qrdqn.MlpPolicy),
 }
 START = {"learning_starts": 10}
 FRESH = {  # name: algorithm, environment, settings
     "ppo-continuous": ("PPO", "Uneven", {"n_steps": 32, "batch_size": 32}),
     "ppo-discrete": ("PPO", "CartPole-v1", {"n_steps": 32, "batch_size": 32, "policy_kwargs": {"net_arch": [24, 16]}}),
+    "ppo-relu": ("PPO", "CartPole-v1", {"n_steps": 32, "batch_size": 32, "policy_kwargs": {"activation_fn": nn.ReLU}}),
     "a2c": ("A2C", "Uneven", {}),
+    "qr_dqn": ("QRDQN", "CartPole-v1", START | {"policy_kwargs": {"net_arch": [24, 16], "n_quantiles": 7}}),
+    "tqc": ("TQC", "Uneven", START | {"policy_kwargs": {"net_arch": [24, 16], "n_quantiles": 9, "n_critics": 3}}),
+    "tqc-uneven": (
+        *("TQC", "Uneven"),
+        START | {"policy_kwargs": {"net_arch": {"pi": [24], "qf": [16, 8]}}, "top_quantiles_to_drop_per_net": 3},
+    ),
+    "sac-uneven": ("SAC", "Uneven", START | {"policy_kwargs": {"net_arch": {"pi": [24], "qf": [16, 8]}}}),
     "dqn": ("DQN", "CartPole-v1", START),
     "dqn-one-hot": ("DQN", "FrozenLake-v1", START | {"policy_kwargs": {"net_arch": [16]}}),
     "sac": ("SAC", "Uneven", START | {"policy_kwargs": {"net_arch": [16, 8], "n_critics": 3}}),
@@ -65,7 +77,8 @@ def trained(tmp_path_factory):
     folder, models = tmp_path_factory.mktemp("zips"), {}
     for name, (algorithm, env, settings) in FRESH.items():
         env = Uneven() if env == "Uneven" else env
-        model = getattr(sb3, algorithm)("MlpPolicy", env, seed=1, device="cpu", **settings)
+        kind = getattr(sb3, algorithm, None) or getattr(sb3_contrib, algorithm)
+        model = kind("MlpPolicy", env, seed=1, device="cpu", **settings)
         model.learn(128)
         model.save(folder / name)
         models[name] = (model, folder / f"{name}.zip")
@@ -81,7 +94,8 @@ def test_shared_agents_act_as_in_stable_baselines3(name):
     size, action_space, hidden = SHARED_SPACES[name]
     expected_name, policy_class = POLICIES[name.partition("-")[0]]
     space = Box(-np.inf, np.inf, (size,), np.float64)
-    policy = policy_class(space, action_space, lambda _: 0.0, net_arch=hidden)
+    options = {"n_quantiles": 10} if name.startswith("qrdqn") else {}
+    policy = policy_class(space, action_space, lambda _: 0.0, net_arch=hidden, **options)
     with zipfile.ZipFile(path) as archive:
         policy.load_state_dict(torch.load(io.BytesIO(archive.read("policy.pth")), map_location="cpu"))
     with warnings.catch_warnings(record=True) as warned:
@@ -106,7 +120,7 @@ def same_actions(agent, model, obs):
 def test_fresh_agents_act_as_in_stable_baselines3(trained, name):
     model, path = trained[name]
     agent = bellmark.load(path)
-    assert agent.name == {"a2c": "ppo", "ddpg": "td3"}.get(name, name.partition("-")[0])
+    assert agent.name == name.partition("-")[0]
     one_hot = name == "dqn-one-hot"
     obs = np.arange(16) if one_hot else np.random.default_rng(0).normal(size=(100, *model.observation_space.shape))
     same_actions(agent, model, obs)
@@ -114,7 +128,7 @@ def test_fresh_agents_act_as_in_stable_baselines3(trained, name):
     flat = torch.eye(16) if one_hot else torch.tensor(obs.reshape(100, -1), dtype=torch.float32)
     tensor = torch.tensor(obs, dtype=torch.long if one_hot else torch.float32)
     with torch.no_grad():
-        if agent.name == "ppo":
+        if agent.name in ("ppo", "a2c"):
             law, own = model.policy.get_distribution(tensor).distribution, agent.law(flat)
             values = model.policy.predict_values(tensor)[:, 0]
             np.testing.assert_allclose(agent.actor_critic.critic(flat), values, atol=1e-5)
@@ -128,11 +142,20 @@ def test_fresh_agents_act_as_in_stable_baselines3(trained, name):
         elif agent.name == "dqn":
             np.testing.assert_allclose(agent.q(flat), model.q_net(tensor), atol=1e-5)
             np.testing.assert_allclose(agent.q_target(flat), model.q_net_target(tensor), atol=1e-5)
+        elif agent.name == "qr_dqn":
+            for own, net in ((agent.q, model.quantile_net), (agent.q_target, model.quantile_net_target)):
+                np.testing.assert_allclose(own.output(flat).transpose(1, 2), net(tensor), atol=1e-5)
+        elif agent.name == "tqc":
+            action = torch.rand(100, 3) * 2 - 1
+            for critic in ("critic", "critic_target"):
+                expected = getattr(model, critic)(tensor, action).transpose(0, 1)
+                np.testing.assert_allclose(getattr(agent, critic).output(flat, action), expected, atol=1e-5)
+            assert agent.config.drop == model.top_quantiles_to_drop_per_net
         else:
             action = torch.rand(100, 3) * 2 - 1
             for critic in ("critic", "critic_target"):
                 expected = torch.stack(getattr(model, critic)(tensor, action)).squeeze(-1)
-                assert len(expected) == {"sac": 3, "td3": 2, "ddpg": 1}[name]
+                assert len(expected) == {"sac": 3, "td3": 2, "ddpg": 1, "sac-uneven": 2}[name]
                 np.testing.assert_allclose(getattr(agent, critic)(flat, action), expected, atol=1e-5)
     assert agent.config.gamma == model.gamma
 

@@ -34,6 +34,16 @@ def test_scalar_loss_is_squared_or_huber():
         Scalar().loss(output, target[:, None])
 
 
+@pytest.mark.parametrize("threshold", [0.0, 0.5, 1.0])
+def test_priorities_of_a_scalar_are_absolute_errors(threshold):
+    """And those of a distribution are its loss."""
+    head, error = Scalar(threshold), torch.tensor([-3.0, -0.4, 0.0, 0.2, 0.5, 1.0, 7.0])
+    loss = head.loss(error[:, None], torch.zeros(7))
+    assert_close(head.error(loss), error.abs())
+    assert_close(Categorical(-1, 1, 5).error(loss), loss)
+    assert_close(Quantile(3).error(loss), loss)
+
+
 def test_c51_projection_of_the_card():
     head, output = Categorical(-1, 1, 5), log(0.1, 0.2, 0.4, 0.2, 0.1)
     found = head.backup(torch.tensor([0.3]), torch.tensor([0.9]), output)

@@ -12,7 +12,9 @@ import torch
 from bellmark.agents.core import checkpoint, memory
 from bellmark.agents.core.buffer import Buffer
 from bellmark.agents.core.errors import BellmarkError, InvalidCheckpoint, InvalidData, InvalidSetting
-from bellmark.agents.core.prioritized import PrioritizedBuffer
+from bellmark.agents.core.prioritized import Prioritized
+from bellmark.agents.core.reshuffled import PrioritizedReshuffled, Reshuffled
+from bellmark.agents.core.sampling import Sampler
 
 
 @pytest.fixture
@@ -100,8 +102,11 @@ def test_memory_is_asked_for_before_it_is_taken(path, monkeypatch):
         bellmark.load(path)
 
 
-@pytest.mark.parametrize("kind", [Buffer, PrioritizedBuffer])
-def test_a_state_that_nobody_wrote_is_refused(kind, scripted, drive, discrete):
+@pytest.mark.parametrize("sampler", [Sampler, Prioritized, Reshuffled, PrioritizedReshuffled])
+def test_a_state_that_nobody_wrote_is_refused(sampler, scripted, drive, discrete):
+    def kind(*size):
+        return Buffer(*size, sampler=sampler())
+
     buffer = kind(discrete, 9, 2)
     drive(scripted(2, spec=discrete), buffer, 5)
     tensors, values = buffer.state()
@@ -114,6 +119,11 @@ def test_a_state_that_nobody_wrote_is_refused(kind, scripted, drive, discrete):
     changes = [({}, {name: value}) for name, some in wrong.items() for value in some] + [({}, {"head": [5, 4]})]
     changes += [({name: value[:-1]}, {}) for name, value in tensors.items() if value.ndim]
     changes += [({name: value.to(torch.float16)}, {}) for name, value in tensors.items()]
+    for name in {"priority", "greatest", "drawn", "expected"} & tensors.keys():
+        changes += [({name: torch.full_like(tensors[name], value)}, {}) for value in (-1.0, float("nan"), float("inf"))]
+    if "order" in tensors:
+        changes += [({"order": tensors["order"] * 0 + 18}, {}), ({"place": torch.tensor(1)}, {})]
+        changes += [({"place": torch.tensor(-1)}, {})]
     changes += [({"more": torch.zeros(6, 2)}, {}), ({"action": tensors["action"] + discrete.actions}, {})]
     for new_tensors, new_values in changes:
         with pytest.raises(BellmarkError):
@@ -129,8 +139,8 @@ def test_a_buffer_larger_than_the_machine_is_refused(continuous, monkeypatch):
     arithmetic = "1,000,000 rows x 8 columns x 27 bytes = 0.2 GB, and the machine has 0.1 GB: lower buffer_size"
     with pytest.raises(InvalidSetting, match=arithmetic):
         Buffer(continuous, 1_000_000, 8)
-    with pytest.raises(InvalidSetting, match="x 59 bytes"):
-        PrioritizedBuffer(continuous, 10**12)
+    with pytest.raises(InvalidSetting, match="x 37 bytes"):
+        Buffer(continuous, 10**12, sampler=Prioritized())
     assert Buffer(continuous, 1_000_000).rows == 1_000_000
 
 

@@ -24,8 +24,8 @@ MAY_IMPORT = {
     **dict.fromkeys(FAMILIES, ("agents.core", *FAMILIES)),
     "offline": ("offline", "envs", "agents.core", *FAMILIES),
 }
-LATE = {"agents.core.loop": {"envs", "scripts.progress"}}
-"""Inside functions: `learn` makes an environment from its id, and shows a bar if asked to."""
+LATE = {"agents.core.loop": {"envs", "scripts.progress"}, "agents.core.hindsight": {"envs.goals"}}
+"""Inside functions: `learn` makes an environment from its id, and shows a bar if asked to; goals are judged there."""
 
 
 def imports(module):

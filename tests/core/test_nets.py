@@ -6,20 +6,19 @@ import math
 
 import pytest
 import torch
+from bellmark.agents.core.bodies import NatureCNN, body
 from bellmark.agents.core.nets import (
     ACTIVATIONS,
     LayerNorm,
     Linear,
-    NatureCNN,
     NoisyLinear,
-    Normalizer,
-    body,
     frozen_copy,
     mlp,
     orthogonal_init,
     signed_sqrt,
     uniform_init,
 )
+from bellmark.agents.core.normalizer import Normalizer
 from bellmark.agents.core.spec import Spec
 from torch import nn
 

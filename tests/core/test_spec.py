@@ -60,9 +60,8 @@ def test_images_stay_bytes():
 @pytest.mark.parametrize(
     ("obs", "action", "message"),
     [
-        (spaces.Dict({"a": OBS}), BOX, "(?s)observation space .*FlattenObservation"),
-        (spaces.MultiBinary(3), BOX, "observation space"),
-        (OBS, spaces.MultiDiscrete([2, 3]), "action space .* Wrap the environment"),
+        (spaces.Tuple([OBS]), BOX, "(?s)observation space .*FlattenObservation"),
+        (OBS, spaces.Tuple([BOX]), "(?s)action space .* Wrap the environment"),
         (OBS, spaces.Box(-np.inf, np.inf, (2,)), "no finite bounds"),
         (OBS, spaces.Box(1.0, 1.0, (2,)), "no finite bounds"),
     ],

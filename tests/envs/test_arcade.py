@@ -24,17 +24,24 @@ def through_a_file(state):
     return unflatten(json.loads(json.dumps(flatten(state, "env", tensors))), tensors)
 
 
-def preprocessed(**kwargs):
+def raw(game="Pong", **kwargs):
     gymnasium.register_envs(ale_py)
-    return gymnasium.wrappers.AtariPreprocessing(gymnasium.make("ALE/Breakout-v5", frameskip=1, **kwargs))
+    return gymnasium.make(f"ALE/{game}-v5", disable_env_checker=True, **kwargs)
+
+
+def stacked(**kwargs):
+    game = gymnasium.wrappers.AtariPreprocessing(raw("Breakout", frameskip=1), noop_max=5)
+    return gymnasium.wrappers.FrameStackObservation(game, 3, **kwargs)
 
 
 @pytest.mark.parametrize(
     ("env_id", "kwargs"),
     [
-        ("ALE/Pong-v5", {"repeat_action_probability": 0.5, "frameskip": (2, 6)}),
-        ("ALE/Breakout-v5", {"obs_type": "ram", "max_num_frames_per_episode": 400}),
-        (preprocessed, {"repeat_action_probability": 0.25}),
+        (raw, {"repeat_action_probability": 0.5, "frameskip": (2, 6)}),
+        (raw, {"game": "Breakout", "obs_type": "ram", "max_num_frames_per_episode": 400}),
+        (stacked, {"padding_type": "reset"}),
+        ("ALE/Pong-v5", {"noops": 9, "max_frames": 300}),
+        ("ALE/Breakout-v5", {"life_loss": True, "sticky_actions": 0.0}),
     ],
 )
 @pytest.mark.parametrize("backend", ["sync", "async"])
@@ -54,7 +61,7 @@ def test_a_fresh_environment_goes_on_with_the_same_sticky_actions(env_id, kwargs
 
 
 def test_a_state_of_another_game_or_a_damaged_one_is_refused():
-    with make("ALE/Pong-v5", obs_type="ram") as pong, make("ALE/Breakout-v5", obs_type="ram") as breakout:
+    with make(raw, obs_type="ram") as pong, make(raw, game="Breakout", obs_type="ram") as breakout:
         pong.reset(0)
         state = pong.state()
         with pytest.raises(InvalidCheckpoint, match="the emulator is damaged, or of another game"):

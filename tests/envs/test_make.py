@@ -121,9 +121,9 @@ def test_unsupported_spaces_are_refused_when_it_is_made():
 def test_atari_ids_are_found():
     pytest.importorskip("ale_py")
     with make("ALE/Pong-v5", 2) as env:
-        assert (env.spec.obs_shape, env.spec.obs_dtype, env.spec.discrete) == ((3, 210, 160), "uint8", True)
+        assert (env.spec.obs_shape, env.spec.obs_dtype, env.spec.discrete) == ((4, 84, 84), "uint8", True)
         first = run(env, 0, 3)
-        assert [obs.shape for obs in first] == [(2, 3, 210, 160)] * 4
+        assert [obs.shape for obs in first] == [(2, 4, 84, 84)] * 4
 
 
 def test_environments_that_stable_baselines3_accepts_run_here():

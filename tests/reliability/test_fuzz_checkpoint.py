@@ -9,7 +9,6 @@ import pytest
 from bellmark.agents.core import checkpoint, memory
 from bellmark.agents.core.errors import BellmarkError
 from bellmark.agents.core.loop import online_buffer, run
-from bellmark.agents.core.prioritized import PrioritizedBuffer
 from bellmark.agents.core.registry import find_agents
 from bellmark.envs import remake
 from helpers import small, specs_for
@@ -23,26 +22,28 @@ ENVS = {"dqn": "FrozenLake-v1", "td3": "Hopper-v5"}
 
 @pytest.fixture
 def sound(tmp_path_factory):
-    """A checkpoint of every agent with a buffer and an environment in the middle of an episode, and that agent."""
+    """A checkpoint of every agent with a buffer and an environment in the middle of an episode."""
     path, found = tmp_path_factory.mktemp("sound") / "agent.bell", []
-    for name, prioritized in [*((name, False) for name in sorted(find_agents())), ("dqn", True)]:
+    kinds = ("prioritized", "reshuffled", "prioritized_reshuffled")
+    for name, replay in [*((name, "uniform") for name in sorted(find_agents())), *(("dqn", kind) for kind in kinds)]:
         env_id = ENVS.get(name, "CartPole-v1" if True in specs_for(name) else "Pendulum-v1")
-        settings = small(find_agents()[name], hidden=(4,), buffer_size=40, batch_size=4, normalize_obs=True)
+        settings = small(
+            find_agents()[name], hidden=(4,), buffer_size=40, batch_size=4, normalize_obs=True, replay=replay
+        )
         agent = bellmark.make(name, env_id, num_envs=2, **settings)
-        agent.buffer = PrioritizedBuffer(agent.spec, 21, 2) if prioritized else None
         run(agent, online_buffer(agent, 2), agent.env, until=50)
         agent.save(path, buffer=True, env=True, extra={"phase": "learn"})
-        take_up(path, agent)
-        found.append((path.read_bytes(), agent))
+        take_up(path)
+        found.append(path.read_bytes())
     return found
 
 
-def take_up(path, base):
-    """All that the commands do with a checkpoint before they train; `base` is the agent that it was made from."""
+def take_up(path):
+    """All that the commands do with a checkpoint before they train."""
     manifest, tensors = checkpoint.read(path)
     agent = checkpoint.restore(manifest, tensors)
     agent.env = remake(manifest["env"], num_envs=2, backend="sync")
-    agent.buffer = type(base.buffer)(agent.spec, 21, 2) if agent.spec == base.spec else agent.make_buffer(2)
+    agent.buffer = agent.make_buffer(2)
     checkpoint.resume(agent, manifest, tensors)
 
 
@@ -52,16 +53,13 @@ def test_nothing_but_our_errors_comes_out(sound, tmp_path, tmp_path_factory, mon
     (modules / "planted.py").write_text("raise SystemExit('a file had a module imported')")  # mutations name it
     monkeypatch.syspath_prepend(modules)
     monkeypatch.setattr(memory, "available", lambda device="cpu": MACHINE)
-    chosen = []
 
     def damaged(kind, rng):
-        content, agent = rng.choice(sound)
-        chosen[:] = [agent]
-        return kind(Parts(content), rng)
+        return kind(Parts(rng.choice(sound)), rng)
 
     def read(path):
         try:
-            take_up(path, *chosen)
+            take_up(path)
         except BellmarkError as error:
             assert len(str(error)) < 5000
             raise

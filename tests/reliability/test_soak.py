@@ -108,7 +108,7 @@ def look_at(samples: list[Sample], folder: Path, every: list[int]) -> tuple[list
     growth = steady[-1].megabytes - steady[0].megabytes
     lines = due["progress.csv"] + 2  # the columns' names take as much as two rows
     bytes_per_row = {name: steady[-1].sizes[name] / lines for name in MOST_BYTES}
-    constant = [name for name in steady[0].sizes if not name.endswith(".csv") and name != "events"]
+    constant = [name for name in steady[0].sizes if not name.endswith((".csv", ".npz")) and name != "events"]
 
     wrong = [f"{name} has {len(rows[name])} rows, {due[name]} are due" for name in due if len(rows[name]) != due[name]]
     wrong += [f"{name}: {size:.0f} bytes per row" for name, size in bytes_per_row.items() if size > MOST_BYTES[name]]

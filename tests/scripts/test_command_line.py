@@ -10,7 +10,9 @@ import sys
 
 import pytest
 from bellmark.agents.core.registry import agent_class, find_agents
-from bellmark.scripts import arguments, train, tuned
+from bellmark.offline import Options as DataOptions
+from bellmark.offline import references
+from bellmark.scripts import arguments, fit, train, tuned
 
 
 def test_help_is_shown_without_importing_anything_heavy():
@@ -140,9 +142,15 @@ def test_shipped_settings_are_valid_and_say_where_they_come_from(path):
     assert settings.source
     kind = agent_class(path.parent.name)
     assert set(settings.agent) <= set(kind.config.override(settings.agent).to_dict())
-    options = dataclasses.replace(train.Options(env="x"), **settings.run)
-    assert options.steps >= 10_000
-    assert tuned.task(path) in gymnasium.registry
+    task = tuned.task(path)
+    if task in references():
+        assert dataclasses.replace(fit.Options(data="x"), **settings.run).updates >= 10_000
+        assert set(settings.data) <= set(dataclasses.asdict(dataclasses.replace(DataOptions(), **settings.data)))
+    else:
+        assert dataclasses.replace(train.Options(env="x"), **settings.run).steps >= 10_000
+        namespaces = {"ALE", *(known.namespace for known in gymnasium.registry.values())}
+        assert task in gymnasium.registry or task in namespaces
+        assert not settings.data
     assert tuned.find(kind.name, tuned.task(path)) == path
 
 

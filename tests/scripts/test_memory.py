@@ -83,3 +83,16 @@ def test_usage_is_in_bytes():
     assert what == "memory"
     assert 0.95 < (after - before) / array.nbytes < 1.1
     assert after < limit
+
+
+def test_large_buffers_are_announced_before_they_take_memory(capsys):
+    from bellmark.agents.core.buffer import Buffer
+    from bellmark.agents.core.spec import Spec
+    from bellmark.scripts.memory import announced
+
+    spec = Spec((3,), 2, True)
+    with announced():
+        Buffer(spec, 1_000, 2)
+        Buffer(spec, 1_000_000, 2)
+    Buffer(spec, 1_000_000, 2)
+    assert capsys.readouterr().out == "note: a buffer of 1,000,000 rows x 2 columns x 27 bytes = 0.1 GB\n"

@@ -18,9 +18,12 @@ FRESH = ("ppo", "sac", "td3")
 """Resumed in a process of their own, one for CartPole, Pendulum and MuJoCo each."""
 
 
-@pytest.mark.parametrize("name", STOPS)
-def test_resume_is_exact(bellmark, fresh, rows, here, stopped, runs, recording, name):
+@pytest.mark.parametrize(
+    ("name", "replay"), [*((name, "") for name in STOPS), ("iql", "prioritized_reshuffled"), ("iql", "reshuffled")]
+)
+def test_resume_is_exact(bellmark, fresh, rows, here, stopped, runs, recording, name, replay):
     words, options = runs[name], ["--log-every", 40, "--checkpoint-every", 100, "--eval-every", 100]
+    options += ["--replay", replay] if replay else []
     assert bellmark(*words, *options, "--run", "whole")[0] == 0
     for index, stop in enumerate(STOPS[name]):
         with stopped(stop):

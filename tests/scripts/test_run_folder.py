@@ -24,6 +24,7 @@ def test_a_run_folder_holds_everything(finished, rows, small_ppo):
     names = {path.name.partition(".out.")[0] for path in folder.path.iterdir()}
     assert names == {
         *("manifest.json", "progress.csv", "evaluations.csv", "learning_curve.png", "events"),
+        *("monitor.csv", "evaluations.npz"),
         *("last.bell", "previous.bell", "best.bell"),
     }
     manifest = folder.manifest()

@@ -50,4 +50,17 @@ def test_files_that_cannot_be_read(tmp_path):
 
 def test_what_is_right_is_read(tmp_path):
     (tmp_path / "mine.toml").write_text('source = "é"\n[run]\nsteps = 5\n[agent]\nhidden = [8, 4]\nclip = 1')
-    assert tuned.read(tmp_path / "mine.toml") == ("é", {"steps": 5}, {"hidden": [8, 4], "clip": 1})
+    assert tuned.read(tmp_path / "mine.toml") == ("é", {"steps": 5}, {"hidden": [8, 4], "clip": 1}, {})
+
+
+def test_options_of_the_data_come_from_the_file_and_the_command_line_beats_them(tmp_path):
+    from bellmark.offline import Options as DataOptions
+
+    words = ["--data", "antmaze-umaze-v0", "--tuned"]
+    assert arguments.with_data_settings("iql", DataOptions(), words).reward_shift == -1.0
+    (tmp_path / "mine.toml").write_text("[data]\nreward_shift = 2.0")
+    words += ["--settings", str(tmp_path / "mine.toml")]
+    assert arguments.with_data_settings("iql", DataOptions(), words).reward_shift == 2.0
+    (tmp_path / "mine.toml").write_text("[data]\nreward_shft = 2.0")
+    with pytest.raises(UnknownName, match="did you mean reward_shift"):
+        arguments.with_data_settings("iql", DataOptions(), words)

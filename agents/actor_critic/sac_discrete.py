@@ -1,0 +1,93 @@
+"""Soft actor-critic for discrete actions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..core.agent import Metrics
+from ..core.batch import Batch
+from ..core.config import Count, Positive, ReplayConfig, Share
+from ..core.critics import DiscreteQ
+from ..core.losses import mse
+from ..core.nets import frozen_copy
+from ..core.policies import Softmax
+from ..core.replay import ReplayAgent
+from ..core.spec import Spec
+from .sac import Temperature
+
+
+@dataclass(frozen=True)
+class SACDiscreteConfig(ReplayConfig):
+    """Defaults: SAC's, with the paper's target entropy."""
+
+    critics: Count = 2
+    """Size of the critic ensemble; target and actor take the minimum."""
+    tau: Share = 0.005
+    """Share by which the target moves at each update."""
+    temperature: Positive = 1.0
+    """Weight of the entropy at the beginning, or throughout."""
+    learn_temperature: bool = True
+    """Adapt the temperature until the entropy is the target entropy."""
+    target_entropy: Share = 0.98
+    """Entropy to hold, as a share of the largest, log(actions)."""
+
+
+class SACDiscrete(ReplayAgent, name="sac_discrete"):
+    """Discrete SAC (Christodoulou 2019, arXiv 1910.07207): SAC's expectations over actions are sums.
+
+        y         = r + discount sum_a' pi(a'|s') (min_e Qbar_e(s', a') - alpha log pi(a'|s'))
+        critic      sum_e mean (Q_e(s, a) - y)^2 / 2
+        actor       mean sum_a pi(a|s) (alpha log pi(a|s) - min_e Q_e(s, a)),  with the new critic
+        temperature -mean log alpha (sum_a pi(a|s) log pi(a|s) + H),  with the old actor
+        Qbar      <- Qbar + tau (Q - Qbar),   H = target_entropy log(actions)
+
+    Departures from the paper: the temperature's gradient is taken in log alpha, as in SAC here; targets follow slowly.
+    """
+
+    config: SACDiscreteConfig = SACDiscreteConfig()
+
+    def build(self, spec: Spec, c: SACDiscreteConfig) -> None:
+        spec.require_discrete(self.name)
+        self.actor, self.critic = Softmax(spec, c.hidden), DiscreteQ(spec, c.hidden, size=c.critics)
+        self.critic_target = frozen_copy(self.critic)
+        self.temperature, self.target_entropy = Temperature(c.temperature), c.target_entropy * math.log(spec.actions)
+
+    def act(self, obs: Tensor, explore: bool) -> Tensor:
+        law = self.actor(obs)
+        return law.sample() if explore else law.mode()
+
+    def update(self, batch: Batch) -> Metrics:
+        metrics = {"critic_loss": self.minimize("critic", self.critic_loss(batch))}
+        law = self.actor(batch.obs)
+        entropy = law.entropy()
+        with torch.no_grad():
+            value = self.critic(batch.obs).amin(0)
+        metrics["actor_loss"] = self.minimize("actor", self.actor_loss(law.log_probs, entropy, value))
+        if self.config.learn_temperature:
+            metrics["ent_coef_loss"] = self.minimize("temperature", self.temperature_loss(entropy.detach()))
+        self.follow(self.config.tau)
+        return metrics | {"ent_coef": self.temperature().detach(), "entropy": entropy.detach().mean()}
+
+    @torch.no_grad()
+    def target(self, batch: Batch) -> Tensor:
+        law = self.actor(batch.next_obs)
+        value = (law.log_probs.exp() * self.critic_target(batch.next_obs).amin(0)).sum(1)
+        return batch.reward + batch.discount * (value + self.temperature() * law.entropy())
+
+    def critic_loss(self, batch: Batch) -> Tensor:
+        value = self.critic(batch.obs)
+        value = value.gather(2, batch.action[:, None].expand(len(value), -1, 1)).squeeze(2)
+        error = mse(value, self.target(batch))
+        if self.config.replay.startswith("prioritized"):
+            self.prioritize(batch, error.detach().sqrt())
+        return 0.5 * (batch.weight * error).mean(1).sum()
+
+    def actor_loss(self, log_probs: Tensor, entropy: Tensor, value: Tensor) -> Tensor:
+        return -((log_probs.exp() * value).sum(1) + self.temperature().detach() * entropy).mean()
+
+    def temperature_loss(self, entropy: Tensor) -> Tensor:
+        return -(self.temperature.log * (self.target_entropy - entropy)).mean()

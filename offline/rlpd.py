@@ -1,0 +1,35 @@
+"""Online learning with prior data in every batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..agents.actor_critic.redq import REDQ, REDQConfig
+from ..agents.core.config import Replay
+
+
+@dataclass(frozen=True)
+class RLPDConfig(REDQConfig):
+    """Defaults: the authors' for locomotion."""
+
+    layer_norm: bool = True
+    """Normalise every critic layer over its units, before the activation."""
+    target_entropy: float = -0.5
+    """Entropy to hold, in nats per action dimension."""
+    replay: Replay = "balanced"
+    """How transitions are drawn: balanced = half from the data, half from new ones."""
+
+
+class RLPD(REDQ, name="rlpd"):
+    """RLPD (Ball, Smith, Kostrikov, Levine 2023, arXiv 2302.02948): REDQ with layer norm and half of each batch data.
+
+        batch     rows at even places from the data, at odd ones from what was collected since `learn` began
+        Q_e       linear -> layer norm -> relu, twice, then linear;  10 critics, 20 updates per transition
+        y, losses as in REDQ
+
+    `fit(data, updates=0)`, then `learn`; without data every batch is new. Departures from the authors' code: REDQ's;
+    critics' losses are summed, not averaged (the same to Adam, but for its epsilon); data are overwritten once
+    `buffer_size` transitions have been collected, and batches are uniform from then on.
+    """
+
+    config: RLPDConfig = RLPDConfig()

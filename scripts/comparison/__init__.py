@@ -1,0 +1,1 @@
+"""What `bellmark compare` is made of: contestants, runs, readers, statistics over runs, and a report."""
