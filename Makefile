@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt
 
-.PHONY: demo test test-learn reliability bench check format evidence clean
+.PHONY: demo test test-learn reliability bench check docs format evidence clean
 
 demo: .venv/installed  ## train PPO on CartPole-v1 until it is solved, with a picture at the end
 	rm -rf runs/demo
@@ -27,6 +27,9 @@ check: .venv/installed-dev  ## what a commit must pass: style and types (then `m
 	$(BIN)/ruff format --check .
 	mkdir -p .venv/types && ln -sfn ../.. .venv/types/bellmark
 	cd .venv/types && ../bin/mypy --config-file ../../pyproject.toml -p bellmark.agents -p bellmark.envs -p bellmark.offline -p bellmark.scripts
+
+docs: .venv/installed-dev  ## write the pages of all agents in docs/ from docstrings, settings and evidence
+	$(BIN)/python -m bellmark.scripts.docs
 
 format: .venv/installed-dev
 	$(BIN)/ruff format .

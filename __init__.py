@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .offline import Dataset
 
 __version__ = "0.1.0"
-__all__ = ["dataset", "list_agents", "load", "make"]
+__all__ = ["dataset", "list_agents", "load", "make", "to_stable_baselines3"]
 
 
 def make(
@@ -62,6 +62,13 @@ def dataset(name_or_path: Any, **options: Any) -> Dataset:
     from .offline.dataset import dataset
 
     return dataset(name_or_path, **options)
+
+
+def to_stable_baselines3(agent: Agent, env: Any = None) -> Any:
+    """A model of stable-baselines3 with the agent's networks; see `agents.stable_baselines3_export`."""
+    from .agents.stable_baselines3_export import to_stable_baselines3
+
+    return to_stable_baselines3(agent, env)
 
 
 def list_agents() -> list[str]:

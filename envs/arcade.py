@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..agents.core.errors import InvalidCheckpoint
+from .plain import Obstacle
 
 
 def belongs(value: Any) -> bool:
@@ -24,7 +25,12 @@ def found(env: Any) -> bool:
 
 
 def take(env: Any) -> dict[str, np.ndarray]:
-    """What the emulator's next frame depends on, with the random stream of its sticky actions."""
+    """What the emulator's next frame depends on, with its random stream. Raises Obstacle for its sticky actions."""
+    if env.ale.getFloat("repeat_action_probability") > 0.0:
+        raise Obstacle(
+            "ALE's state leaves out the action that its sticky actions may repeat: take an id such as ALE/Pong-v5, or "
+            "set repeat_action_probability to 0"
+        )
     return {"state": np.frombuffer(env.ale.cloneSystemState().__getstate__(), np.uint8).copy()}
 
 

@@ -25,7 +25,7 @@ class AtariSettings(Settings):
     frame_skip: Count = 4
     """Frames for which an action is repeated; their rewards are summed."""
     sticky_actions: Share = 0.25
-    """Probability, at each frame, that the emulator repeats the action of the frame before."""
+    """Probability, at each frame, that the action of the frame before is repeated."""
     noops: Number = 0
     """Most frames without action at the start of a game: their number is uniform from 0 to this."""
     life_loss: bool = False
@@ -49,10 +49,11 @@ def make_one(env_id: str, settings: AtariSettings) -> gymnasium.Env:
         disable_env_checker=True,
         obs_type="grayscale",  # not looked at, and the cheapest that has the shape of the screen
         frameskip=1,
-        repeat_action_probability=s.sticky_actions,
+        repeat_action_probability=0.0,
         full_action_space=s.full_action_space,
         max_num_frames_per_episode=s.max_frames,
     )
+    env = StickyActions(env, s.sticky_actions) if s.sticky_actions else env
     env = Noops(env, s.noops) if s.noops else env
     env = AtariPreprocessing(env, noop_max=0, frame_skip=s.frame_skip, screen_size=s.screen_size)
     env = FrameStackObservation(env, s.frame_stack, padding_type="zero")
@@ -82,6 +83,26 @@ def make_vector(env_id: str, num_envs: int, settings: AtariSettings) -> gymnasiu
         autoreset_mode=AutoresetMode.SAME_STEP,  # in NEXT_STEP it would act in the step after a lost life
     )
     return LastObs(env) if s.life_loss else env
+
+
+class StickyActions(gymnasium.Wrapper):
+    """Repeats the action of the frame before with a probability, as ALE's own sticky actions do.
+
+    ALE's do not survive in a saved state: the emulator leaves out the action that the next frame may repeat.
+    """
+
+    def __init__(self, env: gymnasium.Env, probability: float):
+        super().__init__(env)
+        self.probability, self.last_action = probability, 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        self.last_action = 0  # no action: the first frame may repeat this
+        return self.env.reset(seed=seed, options=options)
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        if self.unwrapped.np_random.random() >= self.probability:
+            self.last_action = int(action)
+        return self.env.step(self.last_action)
 
 
 class Noops(gymnasium.Wrapper):

@@ -68,3 +68,10 @@ def flattened(env: gymnasium.Env) -> gymnasium.Env:
     """
     masked = read_action_space(env.action_space)["discrete"] and any(map(env.has_wrapper_attr, (METHOD, KEY)))
     return FlatObs(env, masked) if masked or "parts" in read_obs_space(env.observation_space) else env
+
+
+def has_masks(env: gymnasium.vector.VectorEnv) -> bool:
+    """Whether a vector environment, or one within it, says which actions are allowed."""
+    env = env.unwrapped
+    call = getattr(env, "call", None)
+    return any(hasattr(env, name) or (call and any(call("has_wrapper_attr", name))) for name in (METHOD, KEY))

@@ -14,8 +14,8 @@ import gymnasium
 from gymnasium.vector import AutoresetMode
 
 from ..agents.core.errors import BellmarkError, InvalidSetting, MissingExtra, UnknownName
-from . import atari, minatar, probes  # noqa: F401  register their environments, in worker processes as well
-from .flat import flattened
+from . import atari, deep_sea, minatar, probes  # noqa: F401  register their environments, in worker processes as well
+from .flat import flattened, has_masks
 from .vector import VectorEnv
 from .worker import InfoFree
 from .workers import Workers
@@ -53,7 +53,13 @@ def make(
                 "a vector environment is taken as it is: give num_envs, backend, autoreset and "
                 "further keywords where you make it."
             )
-        return VectorEnv(env_id, env_id.spec.id if env_id.spec else type(env_id.unwrapped).__name__, "given")
+        given = VectorEnv(env_id, env_id.spec.id if env_id.spec else type(env_id.unwrapped).__name__, "given")
+        if given.spec.discrete and not given.spec.masked and has_masks(env_id):
+            raise InvalidSetting(
+                f"'{given.env_id}' says which actions are allowed, which a vector environment does not pass on: give "
+                "a function that makes one of its environments, or its id, and num_envs."
+            )
+        return given
     if backend not in BACKENDS:
         raise UnknownName("environment backend", backend, BACKENDS)
     if num_envs < 1:
@@ -141,13 +147,14 @@ def _make_gymnasium(
     if autoreset is not None and autoreset not in modes:
         raise UnknownName("autoreset mode", autoreset, modes)
     mode = modes[autoreset or "next_step"]
-    maker = functools.partial(_make_one, env_id, kwargs)
+    maker = functools.partial(make_one, env_id, kwargs)
     if backend == "async":
         return Workers(maker, num_envs, mode, **workers)
     return InfoFree([maker] * num_envs, copy=False, autoreset_mode=mode)
 
 
-def _make_one(env_id: str | Callable[..., gymnasium.Env], kwargs: dict[str, Any]) -> gymnasium.Env:
+def make_one(env_id: str | Callable[..., gymnasium.Env], kwargs: dict[str, Any]) -> gymnasium.Env:
+    """One environment as it stands in each worker. Raises UnknownName and MissingExtra."""
     if not isinstance(env_id, str):
         return flattened(env_id(**kwargs))
     if atari.is_atari(env_id):
@@ -162,7 +169,7 @@ def _make_one(env_id: str | Callable[..., gymnasium.Env], kwargs: dict[str, Any]
         with warnings.catch_warnings():  # old versions are chosen on purpose, and every manifest says which
             warnings.filterwarnings("ignore", ".*is out of date.*")
             return flattened(gymnasium.make(env_id, disable_env_checker=True, **kwargs))
-    except gymnasium.error.UnregisteredEnv as error:
+    except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as error:
         raise UnknownName("environment", env_id, gymnasium.registry) from error
     except (gymnasium.error.DependencyNotInstalled, ModuleNotFoundError) as error:
         if "box2d" in str(gymnasium.spec(env_id).entry_point):

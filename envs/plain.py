@@ -22,6 +22,10 @@ _PADDING = 256
 """Most bytes of an array of text for each letter or string in it."""
 
 
+class Obstacle(Exception):
+    """Why the state of environments cannot be saved, in words."""
+
+
 def require_form(value: Any, like: Any, what: str) -> None:
     """Raises InvalidCheckpoint unless `value` is like `like`: its type, its keys (or more), its shape and numpy type.
 

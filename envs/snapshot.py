@@ -21,6 +21,7 @@ from gymnasium.wrappers import FrameStackObservation
 from ..agents.core.errors import InvalidCheckpoint
 from . import arcade, physics
 from .minatar import MinAtar
+from .plain import Obstacle as Obstacle
 from .plain import decode, require_form
 
 _VECTOR_FIELDS = ("_observations", "_autoreset_envs")  # all else of a SyncVectorEnv is written anew at each step
@@ -29,10 +30,6 @@ _MADE_AGAIN |= {"_ezpickle_kwargs"}
 _SIMULATORS = {"physics": physics, "arcade": arcade}
 _PLAIN = (types.NoneType, bool, int, float, str, tuple, list, dict, set, np.ndarray, np.generic)
 _STATELESS = (type, types.ModuleType, types.BuiltinFunctionType, enum.Enum, gymnasium.envs.registration.EnvSpec)
-
-
-class Obstacle(Exception):
-    """Why the state of environments cannot be saved, in words."""
 
 
 def take(env: gymnasium.vector.VectorEnv) -> dict[str, Any]:

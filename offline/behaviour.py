@@ -48,9 +48,10 @@ def law(actor: Any, obs: Tensor) -> Law | Clipped | None:
     """What `actor` draws actions from in training, in the states `obs` `[B, ...]`; None where it has no density.
 
     Agents with a Gaussian, squashed or softmax policy have one, and those that are epsilon-greedy in a table of
-    values, and `Uniform` for discrete actions. Those with a memory, noisy networks, or noise that is added have none.
+    values, and `Uniform` for discrete actions. Those with a memory, noisy networks, noise that is added, or
+    a choice among candidates have none.
     """
-    if hasattr(actor, "act_from"):
+    if hasattr(actor, "act_from") or hasattr(getattr(actor, "config", None), "candidates"):
         return None
     if isinstance(actor, Uniform):
         spec = actor.spec

@@ -13,7 +13,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,9 +22,11 @@ from ..agents.core.checkpoint import write_atomically
 from ..agents.core.errors import InvalidData, InvalidSetting
 from ..agents.core.seeding import derive
 from ..agents.core.spec import Spec
-from ..envs.evaluation import Actor
-from ..envs.vector import VectorEnv
 from .behaviour import log_probs
+
+if TYPE_CHECKING:
+    from ..envs.evaluation import Actor
+    from ..envs.vector import VectorEnv
 
 LONGEST = 1_000_000
 """Transitions of an episode after which it is taken for one that never ends."""

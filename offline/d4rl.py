@@ -1,4 +1,4 @@
-"""Reads HDF5 files of D4RL's schema (Fu et al. 2020), without d4rl.
+"""Reads files of D4RL's schema (Fu et al. 2020), without d4rl.
 
 Needed: `observations` [M, ...], `actions` [M, A], `rewards` [M], `terminals` [M]. Used if there: `timeouts` [M],
 `next_observations` [M, ...], and what is short in `metadata/`; `infos/` is left where it is.
@@ -7,6 +7,7 @@ Needed: `observations` [M, ...], `actions` [M, A], `rewards` [M], `terminals` [M
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,20 @@ CHOICES = 1_000_000
 """More than an agent can choose among."""
 
 
-def read(path: str | os.PathLike[str], max_episode_steps: int = 0) -> Recording:
+def read(
+    path: str | os.PathLike[str],
+    max_episode_steps: int = 0,
+    *,
+    allocate: hdf5.Allocate = hdf5.in_memory,
+    reader: Callable[..., hdf5.Contents] | None = None,
+) -> Recording:
     """The transitions in the file at `path`; `max_episode_steps` is the horizon, 0 if not known (see `boundaries`).
 
+    The columns are put into what `allocate` gives. `reader` is like `hdf5.read`, for another format of the same schema.
     Raises InvalidData if the file is truncated, foreign, incomplete, inconsistent or not finite.
     """
-    contents = hdf5.read(path, (*NEEDED, *OPTIONAL))
+    place = {} if allocate is hdf5.in_memory else {"allocate": allocate}
+    contents = (reader or hdf5.read)(path, (*NEEDED, *OPTIONAL), **place)
     raw = _columns(contents, path)
     require_finite(str(path), raw)
     obs, next_obs, action = raw["observations"], raw.get("next_observations"), raw["actions"]

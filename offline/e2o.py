@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..agents.actor_critic.sac import SAC
 from ..agents.core.agent import Metrics
 from ..agents.core.batch import Batch
 from ..agents.core.config import Count, NonNegative
@@ -59,7 +58,9 @@ class E2O(CQL, name="e2o"):
         return action.take_along_dim(best.view(-1, 1, 1), 1).squeeze(1)
 
     def update_critic(self, batch: Batch) -> Metrics:
-        return SAC.update_critic(self, batch) if self.online else super().update_critic(batch)
+        if self.online:
+            return {"critic_loss": self.minimize("critic", self.critic_loss(batch))}
+        return super().update_critic(batch)
 
     def critic_loss(self, batch: Batch) -> Tensor:
         if not self.online:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -10,7 +10,6 @@ import torch
 from ..agents.core.agent import Agent
 from ..agents.core.buffer import Buffer
 from ..agents.core.errors import InvalidData
-from ..envs.vector import VectorEnv
 from . import hdf5
 from .behaviour import ROWS, log_probs, probabilities
 from .collect import record
@@ -20,6 +19,9 @@ from .importance import Trials
 from .returns import discounted_sums
 from .trajectories import Trajectories, trajectories
 
+if TYPE_CHECKING:
+    from ..envs.vector import VectorEnv
+
 
 def recorded_log_probs(data: Dataset) -> np.ndarray | None:
     """`infos/action_log_probs` of the file, for each transition of the buffer `[M]`; None if it has none.
@@ -27,6 +29,8 @@ def recorded_log_probs(data: Dataset) -> np.ndarray | None:
     Raises InvalidData if they cannot be assigned, or are not finite.
     """
     name = "infos/action_log_probs"
+    if not data.path.is_file() or data.path.open("rb").read(8) != hdf5.SIGNATURE:  # a Minari set, or an npz file
+        return None
     found = hdf5.read(data.path, [name]).columns.get(name)
     if found is None:
         return None

@@ -2,8 +2,8 @@
 
 n trajectories, padded to T steps: arrays `[n, T]` with log ratio 0, reward 0, and Q = V = 0 after the end. So a
 trajectory that is over keeps its weight. The value estimated is J = E sum_t gamma^t r_t up to the end of the episode,
-by termination or truncation. Each estimator gives the terms `[n]` whose mean is the estimate, so that
-`scripts.statistics` can resample episodes; the weights of the weighted ones come from all trajectories together.
+by termination or truncation. Each estimator gives the terms `[n]` whose mean is the estimate; the weights of the
+weighted ones come from all trajectories together.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def direct(trials: Trials, gamma: float) -> np.ndarray:
 def effective_size(trials: Trials) -> float:
     """(sum w)^2 / sum w^2 of the whole trajectories' weights: as many of them as count (Kong 1992)."""
     weight = normalized(log_weights(trials)[:, -1])
-    return float(weight.sum() ** 2 / np.square(weight).sum())
+    return float(weight.sum() ** 2 / np.maximum(np.square(weight).sum(), 1e-300))
 
 
 Estimator = Callable[[Trials, float], np.ndarray]
@@ -107,14 +107,18 @@ ESTIMATORS: dict[str, Estimator] = {
 }
 
 
-def bootstrap(
-    estimator: Estimator, trials: Trials, gamma: float, resamples: int = 1000, level: float = 0.95
-) -> tuple[float, float]:
-    """Percentile interval of the estimate, from whole trajectories drawn anew; weights are normalised in each draw.
+def bootstrap(estimate: Callable[[np.ndarray], float], count: int, resamples: int = 1000) -> tuple[float, float]:
+    """95% percentile interval of `estimate(rows)`, from `count` whole episodes drawn anew, by their numbers `[count]`.
 
-    It covers the chance of the sample alone: neither bias, nor the ratio that no trajectory happens to show.
+    So weights are normalised in each draw. It covers the chance of the sample alone: neither bias, nor the ratio that
+    no episode happens to show. With few episodes it is too narrow.
     """
-    rng, count = np.random.default_rng(0), len(trials.reward)
-    draws = [estimator(trials.take(rng.integers(count, size=count)), gamma).mean() for _ in range(resamples)]
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    rng = np.random.default_rng(0)
+    draws = [estimate(rng.integers(count, size=count)) for _ in range(resamples)]
+    low, high = np.quantile(draws, [0.025, 0.975])
     return float(low), float(high)
+
+
+def interval(estimator: Estimator, trials: Trials, gamma: float, resamples: int = 1000) -> tuple[float, float]:
+    """`bootstrap` of an estimator's mean."""
+    return bootstrap(lambda rows: estimator(trials.take(rows), gamma).mean(), len(trials.reward), resamples)

@@ -88,6 +88,7 @@ class SACRND(SAC, name="sac_rnd"):
     """
 
     config: SACRNDConfig = SACRNDConfig()
+    uncompiled = "they change running statistics, which the compiler loses"
     predicting = True
     """Whether updates still train the predictor."""
 

@@ -89,7 +89,7 @@ def best_episodes(buffer: Buffer, fraction: float) -> Buffer:
 
 
 def select(buffer: Buffer, rows: np.ndarray) -> Buffer:
-    """A view of `buffer` in which only the transitions at flat indices `rows` `[M]` are any; it copies their flags only.
+    """A view of `buffer` with only the transitions at flat indices `rows` `[M]`; nothing but their flags is copied.
 
     They should be whole episodes, in ascending order. They are drawn uniformly.
     """

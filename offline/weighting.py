@@ -32,7 +32,9 @@ class Listed(Sampler):
 
 
 class Weighted(Listed):
-    """Row index[i] with P(i) = weight[i] / sum weight, with replacement; `weight` `[M]` is at least 0, somewhere above."""
+    """Row index[i] with P(i) = weight[i] / sum weight, with replacement; `weight` `[M]` is not negative, nor all 0."""
+
+    weighted = True
 
     def __init__(self, index: Tensor, weight: Tensor):
         super().__init__(index)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,11 @@ def _names(file: Any) -> list[str]:
     return found
 
 
+def columns_of(file: Any) -> Columns:
+    """All columns of a file that `write_d4rl` wrote."""
+    return {name: file[name][()] for name in _names(file) if not name.startswith("metadata/")}
+
+
 def episodes_of(parts: Iterable[Columns]) -> Iterable[Columns]:
     """The columns of each episode; an episode ends in a terminal or timeout row, and with its part."""
     for columns in parts:
@@ -96,14 +102,16 @@ def write_minari(dataset_id: str, parts: Iterable[Columns], env_id: str, metadat
         for number, rows in enumerate(episodes_of(parts))
     ]
     try:
-        minari.create_dataset_from_buffers(
-            dataset_id,
-            buffers,
-            env=env_id,
-            algorithm_name=str(metadata.get("agents", "")),
-            description=", ".join(f"{name}: {value}" for name, value in metadata.items()),
-            data_format="hdf5",
-            jpeg_encoding=False,
-        )
+        with warnings.catch_warnings():  # about an author's address and the like, and old versions of environments
+            warnings.simplefilter("ignore")
+            minari.create_dataset_from_buffers(
+                dataset_id,
+                buffers,
+                env=env_id,
+                algorithm_name=str(metadata.get("agents", "")),
+                description=", ".join(f"{name}: {value}" for name, value in metadata.items()),
+                data_format="hdf5",
+                jpeg_encoding=False,
+            )
     except ValueError as error:
         raise InvalidSetting(f"the Minari set '{dataset_id}' cannot be written: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+@functools.cache
 def describe(name: str, kind: type[Agent]) -> dict[str, Any]:
     """One agent as plain values."""
     from ..agents.core.spec import Spec

@@ -36,6 +36,10 @@ class Arguments:
     """File to write all of it to, with the return of each episode."""
     distribution: str = ""
     """Picture (.png or .svg) to draw of the returns that a distributional agent expects along an episode."""
+    video: str = ""
+    """Film (.mp4 or .gif) to make of an episode, with its return and the agent's value estimate."""
+    values: str = ""
+    """Picture (.png, .svg or .pdf) to draw of the agent's values along an episode, beside the returns that came."""
 
 
 def main(argv: list[str]) -> int:
@@ -57,13 +61,14 @@ def evaluate(arguments: Arguments) -> dict[str, Any]:
     from ..agents.core.seeding import derive
     from ..envs import evaluate as run_episodes
     from ..envs import for_evaluation, human_normalized, make, remake
-    from . import return_distribution
+    from . import episode_pictures, return_distribution
     from .manifest import EVALUATION_ENVS
     from .training import require_device
 
     torch.set_num_threads(1)
     require_device(arguments.device)
     picture = return_distribution.checked(arguments.distribution)
+    episode_pictures.require(arguments.video, arguments.values)
     path, run = locate(arguments)
     saved, tensors = checkpoint.read(path)
     agent = checkpoint.restore(saved, tensors, device=arguments.device)
@@ -80,6 +85,9 @@ def evaluate(arguments: Arguments) -> dict[str, Any]:
             title = f"{agent.name} on {env.env_id}, seed {seed}"
             forecast = return_distribution.forecast(agent, env, seed, deterministic=not arguments.stochastic)
             return_distribution.write(return_distribution.draw(forecast, title), picture)
+        if arguments.video or arguments.values:
+            how = {"deterministic": not arguments.stochastic, "video": arguments.video, "values": arguments.values}
+            episode_pictures.make(agent, env.settings, seed, **how)
         found = run_episodes(agent, env, arguments.episodes, seed, deterministic=not arguments.stochastic)
         result: dict[str, Any] = {
             "checkpoint": str(path),

@@ -21,7 +21,7 @@ class Task:
     """What `bellmark fit` is about; the help lists it first."""
 
     data: str
-    """Data set: a D4RL id (from the cache, or downloaded), or the path of an HDF5 file of D4RL's schema."""
+    """Data set: a D4RL id (from the cache, or downloaded), a local Minari id, or the path of an HDF5 or npz file."""
     updates: int = 1_000_000
     """Updates on the data."""
     learn_steps: int = 0

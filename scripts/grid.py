@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,8 +119,11 @@ def read_plan(path: Path, runs: Path, only: Iterable[str]) -> list[Job]:
     return [job for job in jobs if not only or job.name in only]
 
 
-def run(job: Job) -> bool:
-    """Runs a job in a process of its own, from its last checkpoint if there is one; what it prints goes to a log."""
+def run(job: Job, program: Sequence[str] = (f"{__package__}.main",)) -> bool:
+    """Runs a job in a process of its own, from its last checkpoint if there is one; what it prints goes to a log.
+
+    `program` is the module that takes the job's words, and words to go before them.
+    """
     folder = RunFolder(job.folder)
     words = ["resume", str(folder)] if folder.last.exists() else [*job.command, "--seed", str(job.seed)]
     if words[0] != "resume":
@@ -130,7 +133,7 @@ def run(job: Job) -> bool:
             shutil.rmtree(folder.path)
     folder.path.parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", f"{__package__}.main", *words]
+    command = [sys.executable, "-m", *program, *words]
     with folder.path.with_suffix(".log").open("ab") as log:
         return subprocess.run(["nice", "-n", "10", *command], env=environment, stdout=log, stderr=log).returncode == 0
 

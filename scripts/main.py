@@ -13,11 +13,18 @@ from .outcome import FAILED, INTERRUPTED, USAGE_ERROR, UsageError
 COMMANDS = {
     "train": ("train AGENT", "train an agent in an environment"),
     "fit": ("fit AGENT", "train an agent on recorded data, and then online if you like"),
+    "data": ("data DATA", "what a data set holds, and what is odd about it"),
     "evaluate": ("evaluate RUN", "run whole episodes with a trained agent and state its score"),
+    "collect": ("collect RECIPE", "record agents as a data set, after D4RL's recipes"),
+    "ope": ("ope RUN", "judge a run's checkpoints by recorded data, and how well that ranks them"),
     "resume": ("resume RUN", "go on with a run that was interrupted"),
     "rerun": ("rerun RUN", "repeat a run from its manifest and compare every number"),
+    "compare": ("compare WHO ...", "run agents over seeds, or read runs, and compare them with intervals"),
     "agents": ("agents", "list all agents"),
     "explain": ("explain AGENT", "its equations, settings, papers and departures"),
+    "export": ("export RUN", "write a policy as an ONNX file, or as a model of stable-baselines3"),
+    "doctor": ("doctor ENV", "check an environment of your own before training in it"),
+    "plot": ("plot RUN ...", "draw learning curves and other metrics of runs"),
     "bench": ("bench", "measure our speed beside other libraries', on the same work"),
 }
 TRACEBACK = "BELLMARK_TRACEBACK"

@@ -1,11 +1,11 @@
-"""The picture of a run."""
+"""Pictures of runs."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,41 @@ def learning_curve(
     axes.grid(alpha=0.3)
     image = io.BytesIO()
     FigureCanvasAgg(figure).print_png(image)
+    write_atomically(path, image.getvalue())
+
+
+class Curve(NamedTuple):
+    """One curve with a band, all `[R]`."""
+
+    name: str
+    x: np.ndarray
+    y: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def panels(path: Path, drawn: Mapping[str, Sequence[Curve]], unit: str) -> None:
+    """Draws axes below each other, one for each name of `drawn`; the file's suffix decides the format.
+
+    Curves differ in their dashes as well, so that they can be told apart in black and white.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "bellmark"}):
+        figure = Figure(figsize=(7, 3.6 * len(drawn) + 0.4), layout="constrained")
+        rows = figure.subplots(len(drawn), squeeze=False)[:, 0]
+        for axes, (name, curves) in zip(rows, drawn.items(), strict=True):
+            for i, curve in enumerate(curves):
+                colour, dashes = f"C{i % 10}", ("-", "--", "-.", ":")[i % 4]
+                axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.2, linewidth=0)
+                axes.plot(curve.x, curve.y, color=colour, linestyle=dashes, label=curve.name)
+            axes.set(xlabel=unit, ylabel=name)
+            axes.grid(alpha=0.3)
+            axes.legend(fontsize="small")
+        image, form = io.BytesIO(), path.suffix[1:]
+        date = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
+        figure.savefig(image, format=form, metadata=date)
     write_atomically(path, image.getvalue())
 
 

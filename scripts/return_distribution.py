@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from ..agents.core.advantages import gae
+from ..agents.core.advantages import backward
 from ..agents.core.agent import Agent
 from ..agents.core.checkpoint import write_atomically
 from ..agents.core.errors import InvalidSetting
@@ -49,15 +49,14 @@ class Forecast(NamedTuple):
     @property
     def returns(self) -> torch.Tensor:
         """[T] the discounted sum of the rewards from each step to the end of the episode."""
-        ones, steps = torch.ones_like(self.reward), len(self.reward)
-        return gae(self.reward, self.gamma * ones, ones, self.reward.new_zeros(steps + 1), 1.0)[0]
+        return backward(self.reward, torch.full_like(self.reward, self.gamma))
 
     def grid(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns `[M]` and their mass `[T, M]`, in whose rows both sum and mean are those of the probabilities."""
         if (self.values == self.values[0]).all() and (self.values[0].diff() > 0).all():
             return self.values[0], self.probability
         low, high = float(self.values.min()), float(self.values.max())
-        bins = Categorical(low, max(high, low + 1e-6), max(min(self.values.shape[1], BINS), 2))
+        bins = Categorical(low, max(high, low + 1e-3 * (1.0 + abs(low))), max(min(self.values.shape[1], BINS), 2))
         rows = zip(self.values.split(ROWS), self.probability.split(ROWS), strict=True)
         return bins.atoms, torch.cat([bins.project(*row) for row in rows])
 

@@ -171,7 +171,9 @@ def warning(runs: int) -> str:
         return "one run has no interval: nothing is known about the spread over seeds"
     if runs < TOO_FEW:
         return f"{runs} runs per task: intervals are wide, and too narrow where scores are skewed or have two modes"
-    return f"{runs} runs per task: few; where scores are skewed or have two modes, intervals are too narrow" * (runs < FEW)
+    return f"{runs} runs per task: few; where scores are skewed or have two modes, intervals are too narrow" * (
+        runs < FEW
+    )
 
 
 # ---- the table of the evidence -------------------------------------------------------------------------------------

@@ -38,6 +38,8 @@ class Agent(Stateful):
     config: Config = Config()
     name: ClassVar[str] = ""
     registry: ClassVar[dict[str, type[Agent]]] = {}
+    uncompiled: ClassVar[str] = ""
+    """Why an update cannot be one compiled graph; "" if it can."""
     learns: ClassVar[tuple[str, ...]] = ("online",)
     """How it can learn: "online", "from data", or both."""
 
@@ -179,8 +181,11 @@ class Agent(Stateful):
     def compile_updates(self, backend: str = "inductor") -> None:
         """From now on updates run as one compiled graph. The first takes many seconds; the mathematics is the same.
 
-        `backend` is torch.compile's. An update that cannot be one graph raises InvalidSetting when it is called.
+        `backend` is torch.compile's. Raises InvalidSetting for an agent whose updates cannot be one graph; where only
+        its settings are the reason (such as PPO's target_kl), the first update raises it.
         """
+        if self.uncompiled:
+            raise InvalidSetting(f"updates of '{self.name}' cannot be compiled ({self.uncompiled}): leave out compile")
         self._compiled = CompiledUpdate(self, backend)
 
     def step(self, batch: Any) -> Metrics:

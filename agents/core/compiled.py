@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from .config import RolloutConfig
 from .errors import InvalidSetting
@@ -45,11 +46,11 @@ class CompiledUpdate:
 
     def __call__(self, batch: Any) -> dict[str, Tensor]:
         agent = self.agent
-        batch = type(batch)(*(field if field.storage_offset() == 0 else field.clone() for field in batch))
+        batch = tree_map_only(Tensor, lambda field: field.clone() if field.storage_offset() else field, batch)
         if self.cadences is None:
             self.cadences = cadences(agent, batch)
             if isinstance(agent.config, RolloutConfig):  # its batches differ by a row
-                for field in batch:
+                for field in filter(torch.is_tensor, tree_leaves(batch)):
                     torch._dynamo.maybe_mark_dynamic(field, 0)
         for flat in agent._flat.values():
             if flat.optimizer is not None:

@@ -117,8 +117,7 @@ class ReplayConfig(Config):
     clip_reward: bool = False
     """Learn online from the sign of each reward (Mnih et al. 2015); logs and evaluations state the rewards' sums."""
     replay: Replay = "uniform"
-    """How transitions are drawn: uniform, half from data and half from new ones (balanced), prioritized by their
-    errors, reshuffled so that each comes once a pass, or with goals in hindsight."""
+    """Draws: uniform, prioritized by error, reshuffled (each once a pass), balanced (half data), hindsight (goals)."""
     goals_per_transition: Count = 4
     """Draws of a transition with a goal that was achieved later, in hindsight replay, for one with its own goal."""
     priority_exponent: Share = 0.6

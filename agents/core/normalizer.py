@@ -36,7 +36,7 @@ class Normalizer(nn.Module):
         total = self.count + count
         shift = mean - self.mean
         spread = self.variance * self.count + variance * count + shift.square() * self.count * count / total
-        self.mean += shift * count / total
+        self.mean.add_(shift * count / total)
         self.variance.copy_(spread / total)
         self.count.copy_(total)
 

@@ -73,7 +73,11 @@ class FlatParameters:
         """One step of the optimiser; none where `skip` is 1."""
         assert self.optimizer is not None
         group = self.optimizer.param_groups[0]
-        if type(self.optimizer) is torch.optim.Adam and not group["weight_decay"]:
+        decay = group["weight_decay"]
+        if isinstance(self.optimizer, torch.optim.Adam) and (group["decoupled_weight_decay"] or not decay):
+            if decay:
+                kept = 1.0 if skip is None else 1.0 - skip
+                self.flat.data.mul_(1.0 - kept * learning_rate * decay)
             adam(self.flat, gradient, self.moments(), learning_rate, group["betas"], group["eps"], skip)
             return
         group["lr"] = learning_rate

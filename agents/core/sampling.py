@@ -29,6 +29,8 @@ class Sampler:
     """Bytes that it keeps for each row of a column."""
     adaptive = False
     """Whether draws depend on reported errors, so that each batch is to be drawn when its turn comes."""
+    weighted = False
+    """Whether rows count differently by what was said about the data, which another sampler would not know."""
     progress = 0.0
     """Share of the planned training that is over, which whoever draws sets."""
 

@@ -64,6 +64,7 @@ class NPG(RolloutAgent, name="npg"):
     """
 
     config: NPGConfig = NPGConfig()
+    uncompiled = "they differentiate the gradient again"
     rollout: RolloutBatch | None = None
     """All of a rollout, until the policy has made its step."""
 

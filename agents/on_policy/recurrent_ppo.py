@@ -105,6 +105,7 @@ class RecurrentPPO(PPO, name="recurrent_ppo"):
     """
 
     config: RecurrentPPOConfig = RecurrentPPOConfig()
+    uncompiled = "PyTorch does not trace its LSTM and GRU"
     state_now: Tensor
     state_first: Tensor
 

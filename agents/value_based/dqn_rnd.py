@@ -39,6 +39,7 @@ class DQNRND(DQN, NoveltyAgent, name="dqn_rnd"):
     """
 
     config: DQNRNDConfig = DQNRNDConfig()
+    uncompiled = "they change running statistics, which the compiler loses"
 
     def build(self, spec: Spec, c: Any) -> None:
         super().build(spec, c)

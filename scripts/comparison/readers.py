@@ -6,9 +6,8 @@ import csv
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -38,7 +37,9 @@ def read(path: Path) -> tuple[list[Run], list[Published]]:
     if path.is_file() and path.suffix == ".csv":
         return table(path)
     if not path.is_dir():
-        raise InvalidData(f"{path} is neither a folder nor a CSV file: name an agent, a run folder or a table of scores")
+        raise InvalidData(
+            f"{path} is neither a folder nor a CSV file: name an agent, a run folder or a table of scores"
+        )
     runs = [run for folder in [path, *sorted(path.rglob("*"))] if folder.is_dir() for run in folder_runs(folder)]
     if not runs:
         raise InvalidData(f"{path} holds no finished evaluation: it needs evaluations.csv, {ARRAYS} or {MONITOR}")
@@ -66,7 +67,11 @@ def ours(folder: RunFolder) -> Run | None:
         return None
     offline, data = manifest["kind"] == "fit", manifest["data"] or {}
     scored = offline and all(row.get("normalized_mean") for row in rows)
-    elapsed = [row["time/time_elapsed"] for row in read_rows(folder.progress.path)[1]] if folder.progress.path.is_file() else []
+    elapsed = (
+        [row["time/time_elapsed"] for row in read_rows(folder.progress.path)[1]]
+        if folder.progress.path.is_file()
+        else []
+    )
     cost = folder.path.with_name(f"{folder.path.name}.cost.json")
     try:
         clock = np.array([int(row["clock"]) for row in rows])
@@ -76,7 +81,9 @@ def ours(folder: RunFolder) -> Run | None:
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidData(f"{folder} is damaged ({error!r}): remove it, and it is run again") from error
     evaluation = manifest.get("evaluation") or {}
-    protocol = f"{rows[-1]['episodes']} episodes, {'deterministic' if evaluation.get('deterministic') else 'stochastic'}"
+    protocol = (
+        f"{rows[-1]['episodes']} episodes, {'deterministic' if evaluation.get('deterministic') else 'stochastic'}"
+    )
     return Run(
         manifest["agent"],
         manifest["options"]["data"] if offline else manifest["options"]["env"],
@@ -175,26 +182,41 @@ def table(path: Path) -> tuple[list[Run], list[Published]]:
 def _table_runs(path: Path, rows: list[dict[str, str]], where: Mapping[str, str]) -> list[Run]:
     points: dict[tuple[str, str, int], list[dict[str, str]]] = {}
     for row in rows:
-        key = row[where["contestant"]], row[where["env"]] if where["env"] else _task(row["command"]), int(row["seed"])
-        points.setdefault(key, []).append(row)
+        env = row[where["env"]] if where["env"] else _task(row["command"])
+        points.setdefault((row[where["contestant"]], env, int(row["seed"])), []).append(row)
     beside = path.with_name(f"{path.stem}-curves.csv")
     curves = read_rows(beside)[1] if beside.is_file() else []
-    runs = []
-    for (name, env, seed), own in points.items():
-        curve = [row for row in curves if (row.get("name"), row.get("seed")) == (name, str(seed))] if len(own) == 1 else own
-        pick: Callable[[dict[str, str], str], str] = lambda row, what: row.get(where[what]) or row["mean"]
-        curve = sorted(curve or own, key=lambda row: int(pick(row, "clock") if where["clock"] else 0))
-        scored = all(row.get("normalized_mean") for row in curve)
-        mean = [float(row["normalized_mean"] if scored else pick(row, "mean")) for row in curve]
-        clock = [int(row[where["clock"]]) if where["clock"] else 0 for row in curve]
-        seconds = own[-1].get("train_seconds") or own[-1].get("seconds") or "nan"
-        memory = own[-1].get("peak_bytes") or "nan"
-        episodes = own[-1].get("episodes")
-        protocol = own[-1].get("protocol") or (f"{episodes} episodes" if episodes else "not stated")
-        run = Run(name, env, seed, np.array(clock), np.array(mean), source=str(path), protocol=protocol)
-        run = run._replace(seconds=float(seconds), memory=float(memory), command=own[-1].get("command", ""))
-        runs.append(run._replace(scale=(0.0, 100.0) if scored else None))
-    return runs
+    return [_table_run(key, own, curves, where, path) for key, own in points.items()]
+
+
+def _table_run(
+    key: tuple[str, str, int],
+    rows: list[dict[str, str]],
+    curves: list[dict[str, str]],
+    where: Mapping[str, str],
+    path: Path,
+) -> Run:
+    """One run from its rows, and its curve from the table beside, where that has it."""
+    name, env, seed = key
+    curve = [row for row in curves if (row.get("name"), row.get("seed")) == (name, str(seed))] or rows
+    clock = where["clock"] if where["clock"] in curve[0] else "clock"
+    curve = sorted(curve, key=lambda row: int(row.get(clock) or 0))
+    scored = all(row.get("normalized_mean") for row in curve)
+    mean = "normalized_mean" if scored else where["mean"] if where["mean"] in curve[0] else "mean"
+    last = rows[-1]
+    return Run(
+        name,
+        env,
+        seed,
+        np.array([int(row.get(clock) or 0) for row in curve]),
+        np.array([float(row[mean]) for row in curve]),
+        seconds=float(last.get("train_seconds") or last.get("seconds") or "nan"),
+        memory=float(last.get("peak_bytes") or "nan"),
+        scale=(0.0, 100.0) if scored else None,
+        source=str(path),
+        protocol=last.get("protocol") or (f"{last['episodes']} episodes" if last.get("episodes") else "not stated"),
+        command=last.get("command", ""),
+    )
 
 
 def _task(command: str) -> str:

@@ -65,8 +65,9 @@ def manifest(
     agent: str, options: train.Options, config: dict[str, Any], argv: list[str], env: VectorEnv, found: Translation
 ) -> dict[str, Any]:
     """What our own runs say, and what could not be translated."""
-    import stable_baselines3
     from dataclasses import asdict
+
+    import stable_baselines3
 
     return {
         "kind": "train",
@@ -155,7 +156,12 @@ def learn(model: Any, folder: RunFolder, env: VectorEnv, options: train.Options)
             self.spent += took
             row = {"clock": clock, "steps": clock, "updates": getattr(model, "_n_updates", 0)}
             row |= {"mean": float(returns.mean()), "std": float(returns.std()), "episodes": options.eval_episodes}
-            row |= {"evaluation_seed": seed, "seconds": round(took, 3), "returns": cell(returns), "lengths": cell(lengths)}
+            row |= {
+                "evaluation_seed": seed,
+                "seconds": round(took, 3),
+                "returns": cell(returns),
+                "lengths": cell(lengths),
+            }
             folder.progress.add({"clock": clock, "steps": clock, "time/time_elapsed": start + took - self.began})
             folder.evaluations.add(row)
             print(f"evaluation at {clock:,}: return {row['mean']:.1f}", flush=True)

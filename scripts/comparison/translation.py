@@ -9,10 +9,18 @@ from typing import Any, NamedTuple
 RENAMED = {
     **{name: name for name in ("gamma", "batch_size", "buffer_size", "max_grad_norm", "tau", "gae_lambda")},
     **{name: name for name in ("normalize_advantage", "exploration_fraction")},
-    **{"start": "learning_starts", "n_step": "n_steps", "rollout_length": "n_steps", "epochs": "n_epochs"},
-    **{"actor_delay": "policy_delay", "target_noise": "target_policy_noise", "target_noise_clip": "target_noise_clip"},
-    **{"target_every": "target_update_interval", "exploration_start": "exploration_initial_eps"},
-    **{"exploration_end": "exploration_final_eps", "value_coef": "vf_coef", "entropy_coef": "ent_coef"},
+    "start": "learning_starts",
+    "n_step": "n_steps",
+    "rollout_length": "n_steps",
+    "epochs": "n_epochs",
+    "actor_delay": "policy_delay",
+    "target_noise": "target_policy_noise",
+    "target_noise_clip": "target_noise_clip",
+    "target_every": "target_update_interval",
+    "exploration_start": "exploration_initial_eps",
+    "exploration_end": "exploration_final_eps",
+    "value_coef": "vf_coef",
+    "entropy_coef": "ent_coef",
 }
 """The same quantity in the same unit."""
 NEUTRAL: dict[str, Any] = {
@@ -53,7 +61,11 @@ def translate(agent: str, config: Mapping[str, Any], known: set[str], spec: Any,
 
     def take(*names: str) -> bool:
         """Whether the agent has these settings; they are dealt with then."""
-        return all(name in config for name in names) and [rest.pop(name, None) for name in names] != []
+        if not config.keys() >= set(names):
+            return False
+        for name in names:
+            rest.pop(name, None)
+        return True
 
     rate, schedule = rest.pop("learning_rate"), rest.pop("schedule")
     theirs["learning_rate"] = course(rate, schedule)
@@ -87,7 +99,9 @@ def translate(agent: str, config: Mapping[str, Any], known: set[str], spec: Any,
     if take("rms_decay", "rms_epsilon"):
         policy["optimizer_kwargs"] = {"alpha": config["rms_decay"], "eps": config["rms_epsilon"]}
     normalize = {}
-    if any([take("normalize_obs") and config["normalize_obs"], take("normalize_reward") and config["normalize_reward"]]):
+    take("normalize_obs")
+    take("normalize_reward")
+    if config["normalize_obs"] or config.get("normalize_reward"):
         normalize = {"norm_obs": config["normalize_obs"], "norm_reward": config.get("normalize_reward", False)}
         normalize["gamma"] = config["gamma"]
     if agent == "a2c" and config["batch_size"] >= config["rollout_length"] * num_envs:

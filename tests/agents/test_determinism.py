@@ -52,8 +52,8 @@ def test_a_seed_decides_the_run_and_evaluation_changes_nothing(name, discrete):
     assert same(rows[0], other_rows[0])
     assert rows[1] == other_rows[1]
     other = trained(name, discrete, seed=6)
-    weights = [k for k, v in first.state_dict().items() if v.ndim >= 2]
-    assert not [k for k in weights if torch.equal(first.state_dict()[k], other.state_dict()[k])]
+    weights, theirs = ({k: v for k, v in agent.named_parameters() if v.ndim >= 2} for agent in (first, other))
+    assert weights and not [k for k, v in weights.items() if torch.equal(v, theirs[k])]
 
 
 @cases_where(is_offline)

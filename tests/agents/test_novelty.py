@@ -72,7 +72,7 @@ def test_statistics_are_those_from_before_the_rollout(discrete):
 
 @pytest.mark.parametrize("name", ["ppo_rnd", "dqn_rnd"])
 def test_a_memorised_state_is_not_new(name):
-    agent = build(name, True, learning_rate=1e-2, novelty_features=8)
+    agent = build(name, True, predictor_learning_rate=1e-2, novelty_features=8)
     known, new = torch.randn(1, 3), torch.randn(50, 3)
     agent.observe(torch.cat([known, new]))
     first, others = agent.novelty(known).item(), agent.novelty(new).mean().item()
@@ -133,6 +133,6 @@ def test_only_the_newest_frame_of_images_counts(discrete):
 
 
 def test_updates_lower_the_novelty_of_what_is_seen_again():
-    agent = build("dqn_rnd", True, learning_rate=1e-3)
+    agent = build("dqn_rnd", True, predictor_learning_rate=1e-3)
     losses = [float(metrics["predictor_loss"]) for metrics in updates(agent, 200)]
     assert np.mean(losses[-20:]) < 0.3 * np.mean(losses[:20])

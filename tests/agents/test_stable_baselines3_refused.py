@@ -107,7 +107,7 @@ REFUSED = {
     "own policy class": (policy_class("__main__", "ActorCriticPolicy"), "no agent has the policy __main__.Actor"),
     "exploration": ({"data": lambda s: s.update(use_sde=True)}, "state-dependent exploration"),
     "extractor": (kwargs(features_extractor_class="<class 'x.Y'>"), "changed by ['features_extractor_class']"),
-    "activation": (kwargs(activation_fn="<class 'torch.nn.modules.activation.CELU'>"), "those of ppo can have ReLU, Tanh"),
+    "activation": (kwargs(activation_fn="<class 'torch.nn.modules.activation.CELU'>"), "can have ReLU, Tanh"),
     "space kind": (obs_space(**{":type:": "<class 'gymnasium.spaces.dict.Dict'>"}), "its observation space Dict[4]"),
     "image space": (obs_space(_shape=[1, 2, 2], dtype="uint8"), "does not go with networks of 4 values"),
     "other size": (obs_space(_shape=[10**12]), "does not go with networks of 4 values"),

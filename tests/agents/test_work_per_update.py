@@ -75,7 +75,15 @@ def test_an_update_needs_memory_for_its_activations_alone(name, discrete):
     assert small < large <= 2 * small
 
 
-@cases_where(lambda name: has_replay(name) and find_agents()[name].sample is ReplayAgent.sample)
+def draws_uniformly(name):
+    return (
+        has_replay(name)
+        and find_agents()[name].sample is ReplayAgent.sample
+        and find_agents()[name].config.replay == "uniform"
+    )
+
+
+@cases_where(draws_uniformly)
 @pytest.mark.parametrize("count", [1, 20])
 def test_batches_of_a_round_come_from_one_gather(name, discrete, count):
     agent, buffer = build(name, discrete, normalize_obs=False), filled_buffer(spec_of(discrete))

@@ -40,6 +40,10 @@ class Scripted:
         self.obs = self.place.astype(np.float32)
         return self.obs
 
+    @property
+    def episode_start(self):
+        return self.place[:, 2] == 0
+
     def step(self, action):
         self.actions.append(action)
         columns, before = range(self.num_envs), self.place.copy()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from bellmark.agents.core.nets import frozen_copy, mlp
-from bellmark.agents.core.parameters import FlatParameters
+from bellmark.agents.core.parameters import FlatParameters, shorten
 from torch import nn
 
 
@@ -39,46 +39,60 @@ def test_parameters_are_views_of_one_tensor():
     assert all(int((flat.flat == value).sum()) == count for value, count in counts.items()), "views do not overlap"
 
 
-@pytest.mark.parametrize("max_norm", [None, 0.05])
-def test_steps_are_those_of_adam_on_separate_parameters(max_norm):
+@pytest.mark.parametrize("compiled", [False, True], ids=["kernel", "formula"])
+@pytest.mark.parametrize("max_norm", [0.0, 0.05])
+def test_steps_are_those_of_adam_on_separate_parameters(max_norm, compiled, monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiled)
     net, flat, reference = pair()
-    ours = torch.optim.Adam([flat.flat], lr=1e-2, fused=True)
+    flat.optimizer = torch.optim.Adam([flat.flat], fused=True)
     theirs = torch.optim.Adam(reference.parameters(), lr=1e-2)
     for _ in range(200):
         x = torch.randn(16, 3)
-        flat.backward(loss_of(net, x))
+        norm = flat.descend(loss_of(net, x), 1e-2, max_norm, "stop")["grad_norm"]
         theirs.zero_grad()
         loss_of(reference, x).backward()
-        if max_norm is not None:
-            flat.clip(max_norm)
-            nn.utils.clip_grad_norm_(reference.parameters(), max_norm)
-        for ours_grad, parameter in zip(flat.gradients, reference.parameters(), strict=True):
-            torch.testing.assert_close(ours_grad, parameter.grad, rtol=1e-3, atol=1e-6)
-        ours.step()
+        length = nn.utils.clip_grad_norm_(reference.parameters(), max_norm or 1e9)
+        torch.testing.assert_close(norm, length, rtol=1e-3, atol=1e-6)
         theirs.step()
     for own, other in zip(net.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-5)
     assert loss_of(net, torch.randn(100, 3)) < 0.1
 
 
-def test_a_hundred_steps_in_float64_are_exactly_adams():
+@pytest.mark.parametrize("compiled", [False, True], ids=["kernel", "formula"])
+def test_a_hundred_steps_in_float64_are_exactly_adams(compiled, monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiled)
     net, _, reference = pair()
     net = frozen_copy(net).double().requires_grad_(True)
     reference = reference.double()
     flat = FlatParameters(net)
-    ours = torch.optim.Adam([flat.flat], lr=1e-2)
-    theirs = torch.optim.Adam(reference.parameters(), lr=1e-2)
+    flat.optimizer = torch.optim.Adam([flat.flat], betas=(0.8, 0.95), eps=1e-3)
+    theirs = torch.optim.Adam(reference.parameters(), lr=1e-2, betas=(0.8, 0.95), eps=1e-3)
     for _ in range(100):
         x = torch.randn(16, 3, dtype=torch.float64)
-        flat.backward(loss_of(net, x))
-        flat.clip(0.1)
-        ours.step()
+        flat.descend(loss_of(net, x), 1e-2, 0.1, "stop")
         theirs.zero_grad()
         loss_of(reference, x).backward()
         nn.utils.clip_grad_norm_(reference.parameters(), 0.1)
         theirs.step()
     for own, other in zip(net.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(own, other, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["kernel", "formula"])
+def test_a_step_that_is_skipped_changes_nothing(compiled, monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiled)
+    net, flat, _ = pair()
+    flat.optimizer = torch.optim.Adam([flat.flat])
+    x = torch.randn(16, 3)
+    flat.descend(loss_of(net, x), 1e-2, 0.0, "skip")
+    before = {name: value.clone() for name, value in flat.optimizer_state().items()} | {"flat": flat.flat.clone()}
+    found = flat.descend(loss_of(net, x) * float("inf"), 1e-2, 0.0, "skip")
+    assert found["grad_non_finite_count"] == 1
+    for name, value in {**flat.optimizer_state(), "flat": flat.flat}.items():
+        assert torch.equal(value, before[name]), name
+    flat.descend(loss_of(net, x), 1e-2, 0.0, "skip")
+    assert flat.optimizer_state()["step"] == 2
 
 
 def test_the_gradient_is_that_of_this_network_alone():
@@ -89,14 +103,13 @@ def test_the_gradient_is_that_of_this_network_alone():
     assert all(parameter.grad is None for parameter in other.parameters())
 
 
-def test_clip_shortens_only_what_is_longer():
-    _, flat, _ = pair()
-    flat.flat.grad.zero_()
-    flat.flat.grad[0], flat.flat.grad[20] = 3.0, 4.0
-    flat.clip(10.0)
-    assert flat.flat.grad.norm().item() == 5
-    flat.clip(0.5)
-    assert flat.flat.grad[[0, 20]].tolist() == pytest.approx([0.3, 0.4], rel=1e-6)
+def test_only_what_is_longer_is_shortened():
+    gradient = torch.zeros(30)
+    gradient[0], gradient[20] = 3.0, 4.0
+    assert shorten(gradient, 10.0) == 5
+    assert gradient.norm().item() == 5
+    shorten(gradient, 0.5)
+    assert gradient[[0, 20]].tolist() == pytest.approx([0.3, 0.4], rel=1e-6)
 
 
 def test_follow_of_the_card():

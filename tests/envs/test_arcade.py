@@ -24,8 +24,9 @@ def through_a_file(state):
     return unflatten(json.loads(json.dumps(flatten(state, "env", tensors))), tensors)
 
 
-def raw(game="Pong", **kwargs):
+def raw(game="Pong", repeat_action_probability=0.0, **kwargs):
     gymnasium.register_envs(ale_py)
+    kwargs["repeat_action_probability"] = repeat_action_probability
     return gymnasium.make(f"ALE/{game}-v5", disable_env_checker=True, **kwargs)
 
 
@@ -37,11 +38,11 @@ def stacked(**kwargs):
 @pytest.mark.parametrize(
     ("env_id", "kwargs"),
     [
-        (raw, {"repeat_action_probability": 0.5, "frameskip": (2, 6)}),
+        (raw, {"frameskip": (2, 6)}),
         (raw, {"game": "Breakout", "obs_type": "ram", "max_num_frames_per_episode": 400}),
         (stacked, {"padding_type": "reset"}),
         ("ALE/Pong-v5", {"noops": 9, "max_frames": 300}),
-        ("ALE/Breakout-v5", {"life_loss": True, "sticky_actions": 0.0}),
+        ("ALE/Breakout-v5", {"life_loss": True}),
     ],
 )
 @pytest.mark.parametrize("backend", ["sync", "async"])
@@ -58,6 +59,28 @@ def test_a_fresh_environment_goes_on_with_the_same_sticky_actions(env_id, kwargs
                 np.testing.assert_array_equal(field, other)
         assert fresh.pop_episodes() == env.pop_episodes()
         assert len({step.obs.tobytes() for step in then}) > 200, "the screen moves"
+
+
+@pytest.mark.parametrize("sticky", [0.25, 0.5])
+def test_any_step_can_be_followed_from_a_saved_state(sticky):
+    """Also by the first frames, which may repeat the action before the save."""
+    same = 0
+    with make("ALE/Breakout-v5", sticky_actions=sticky) as env, make("ALE/Breakout-v5", sticky_actions=sticky) as fresh:
+        env.reset(0)
+        for point in range(60):
+            play(env, 2, point)
+            fresh.load_state(env.state())
+            (step,), (other,) = play(env, 1, point + 100), play(fresh, 1, point + 100)
+            same += step.obs.tobytes() == other.obs.tobytes()
+    assert same == 60
+
+
+@pytest.mark.parametrize("backend", ["sync", "async"])
+def test_the_emulators_own_sticky_actions_cannot_be_saved(backend):
+    with make(raw, backend=backend, repeat_action_probability=0.25) as env:
+        env.reset(0)
+        assert env.state() is None
+        assert "sticky actions may repeat: take an id such as ALE/Pong-v5" in env.obstacle()
 
 
 def test_a_state_of_another_game_or_a_damaged_one_is_refused():

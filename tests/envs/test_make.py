@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from bellmark.agents.core.errors import InvalidSetting, MissingExtra, UnknownName, UnsupportedSpace
 from bellmark.envs import VectorEnv, make, remake
+from bellmark.envs.flat import flattened
 from bellmark.envs.workers import Workers
-from gymnasium.vector import SyncVectorEnv
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
 
 def run(env: VectorEnv, seed: int, steps: int) -> list[np.ndarray]:
@@ -63,6 +64,16 @@ def test_an_object_can_be_wrapped_but_not_made_again():
             make(env.env, 2)
 
 
+@pytest.mark.parametrize("vector", [SyncVectorEnv, AsyncVectorEnv])
+def test_a_vector_environment_with_masks_is_not_taken_without_them(vector):
+    given = vector([lambda: gymnasium.make("Taxi-v4")] * 2)
+    with pytest.raises(InvalidSetting, match="'Taxi-v4' says which actions are allowed"):
+        make(given)
+    given.close()
+    with make(vector([lambda: flattened(gymnasium.make("Taxi-v4"))])) as env:
+        assert env.spec.masked
+
+
 def test_keywords_that_cannot_be_written_are_refused():
     with pytest.raises(InvalidSetting, match="plain values"):
         make("CartPole-v1", render_mode=object())
@@ -73,6 +84,7 @@ def test_keywords_that_cannot_be_written_are_refused():
     [
         ({"env_id": "HalfCheetah-v55"}, "no environment 'HalfCheetah-v55'; did you mean .*HalfCheetah-v5"),
         ({"env_id": "CartPoll-v1"}, "no environment 'CartPoll-v1'; did you mean .*CartPole-v1"),
+        ({"env_id": "Taxi-v3"}, "no environment 'Taxi-v3'; did you mean .*Taxi-v4"),
         ({"env_id": "bellmark/TwoSteps-v0"}, "did you mean .*bellmark/TwoStep-v0"),
         ({"env_id": "CartPole-v1", "backend": "asink"}, "no environment backend 'asink'; did you mean async"),
         ({"env_id": "CartPole-v1", "autoreset": "samestep"}, "no autoreset mode 'samestep'; did you mean same_step"),

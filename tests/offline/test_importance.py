@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 from bellmark.offline import importance
-from bellmark.offline.importance import ESTIMATORS, Trials, bootstrap
+from bellmark.offline.importance import ESTIMATORS, Trials, interval
 
 GAMMA, STATES, ACTIONS, HORIZON = 0.9, 2, 2, 3
 RNG = np.random.default_rng(7)
@@ -124,6 +124,6 @@ def test_the_bootstrap_covers_the_true_value_about_as_often_as_it_says():
     rng, covered = np.random.default_rng(1), 0
     for _ in range(100):
         sample = trials.take(rng.choice(len(chances), 60, p=chances))
-        low, high = bootstrap(ESTIMATORS["pdis"], sample, GAMMA, resamples=200)
+        low, high = interval(ESTIMATORS["pdis"], sample, GAMMA, resamples=200)
         covered += low <= TRUE <= high
     assert 85 <= covered <= 100

@@ -134,13 +134,17 @@ def test_a_bad_settings_file_is_refused(bellmark, here, content, expected):
 SHIPPED = tuned.shipped()
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def agent_of(path):
+    return path.relative_to(tuned.FOLDER).parts[0]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{agent_of(path)}-{path.stem}")
 def test_shipped_settings_are_valid_and_say_where_they_come_from(path):
     import gymnasium
 
     settings = tuned.read(path)
     assert settings.source
-    kind = agent_class(path.parent.name)
+    kind = agent_class(agent_of(path))
     assert set(settings.agent) <= set(kind.config.override(settings.agent).to_dict())
     task = tuned.task(path)
     if task in references():
@@ -155,7 +159,7 @@ def test_shipped_settings_are_valid_and_say_where_they_come_from(path):
 
 
 def test_the_promised_settings_are_shipped():
-    found = {f"{path.parent.name}/{tuned.task(path)}" for path in SHIPPED}
+    found = {f"{agent_of(path)}/{tuned.task(path)}" for path in SHIPPED}
     assert found >= {
         *("ppo/CartPole-v1", "ppo/LunarLander-v3", "dqn/CartPole-v1"),
         *("sac/Pendulum-v1", "td3/Pendulum-v1", "sac/HalfCheetah-v5", "td3/HalfCheetah-v5"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from bellmark.scripts import grid
-from bellmark.scripts.statistics import bootstrap_interval, markdown
+from bellmark.scripts.statistics import markdown, student_interval
 
 PLAN = """
 [[entry]]
@@ -67,7 +67,7 @@ def test_the_table_states_range_interval_and_n():
         for i, mean in enumerate((1.0, 2.0, 6.0))
     ]
     line = markdown(rows).splitlines()[2]
-    low, high = bootstrap_interval([1.0, 2.0, 6.0])
+    _, low, high = student_interval([1.0, 2.0, 6.0])
     assert line == f"| `bellmark train x` | 10 | 3.0 | 1.0 to 6.0 | [{low:.1f}, {high:.1f}] | 3 |  |"
-    assert 1.0 <= low < 3.0 < high <= 6.0
-    assert bootstrap_interval([2.0, 2.0]) == (2.0, 2.0)
+    half = 4.30265 * 7**0.5 / 3**0.5  # Student's quantile for two degrees of freedom; the variance is 7
+    assert (low, high) == pytest.approx((3.0 - half, 3.0 + half), rel=1e-5)
