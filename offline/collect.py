@@ -160,8 +160,9 @@ class Collection:
             if not path.exists():
                 seed = derive(self.seed, "collection", path.stem)
                 found = record(self.sources[number].actor, env, seed, transitions=share, deterministic=deterministic)
+                named: Any = {name.replace("/", "|"): column for name, column in found.items()}
                 packed = io.BytesIO()
-                np.savez(packed, **{name.replace("/", "|"): column for name, column in found.items()})
+                np.savez(packed, **named)
                 write_atomically(path, packed.getvalue())
             if report is not None:
                 report(done + 1, len(self.parts))

@@ -36,8 +36,8 @@ def read(
     The columns are put into what `allocate` gives. `reader` is like `hdf5.read`, for another format of the same schema.
     Raises InvalidData if the file is truncated, foreign, incomplete, inconsistent or not finite.
     """
-    place = {} if allocate is hdf5.in_memory else {"allocate": allocate}
-    contents = (reader or hdf5.read)(path, (*NEEDED, *OPTIONAL), **place)
+    names, reader = (*NEEDED, *OPTIONAL), reader or hdf5.read
+    contents = reader(path, names) if allocate is hdf5.in_memory else reader(path, names, allocate=allocate)
     raw = _columns(contents, path)
     require_finite(str(path), raw)
     obs, next_obs, action = raw["observations"], raw.get("next_observations"), raw["actions"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import json
 from dataclasses import dataclass
@@ -35,7 +34,6 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-@functools.cache
 def describe(name: str, kind: type[Agent]) -> dict[str, Any]:
     """One agent as plain values."""
     from ..agents.core.spec import Spec

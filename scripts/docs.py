@@ -12,9 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ..agents.core.registry import find_agents
-from .agents import describe
 from .grid import FOLDER, read_plan
-from .pages import ROOT, page, prose, table
+from .pages import ROOT, describe_once, page, prose, table
 
 FAMILIES = {
     "agents/on_policy": "From what the policy has just done",
@@ -25,8 +24,8 @@ FAMILIES = {
 POINTS = 6
 """Rows in the table of a curve."""
 LEGEND = "Lines: the lowest, the mean and the highest over seeds, at each evaluation."
-INDEX = """Made by `make docs` from docstrings, settings and recorded evidence. `bellmark explain AGENT` shows a page in a
-terminal, without the evidence. How to write an agent of your own: [a variant in 15 lines](write-your-own-variant.md)."""
+INDEX = """Made by `make docs` from docstrings, settings and recorded evidence; `bellmark explain AGENT` shows a page in
+a terminal. How to write an agent of your own: [a variant in 15 lines](write-your-own-variant.md)."""
 
 
 class Curve(NamedTuple):
@@ -91,7 +90,7 @@ def pages() -> dict[str, str]:
     """All generated files: path in the repository -> text."""
     found = {}
     lines = ["# Agents", INDEX]
-    facts = [describe(name, kind) for name, kind in sorted(find_agents().items())]
+    facts = [describe_once(name) for name in sorted(find_agents())]
     for family, title in FAMILIES.items():
         members = [fact for fact in facts if Path(fact["file"]).parent.as_posix() == family]
         rows = [(f"[{f['name']}](agents/{f['name']}.md)", ", ".join(f["actions"]), prose(f["about"])) for f in members]

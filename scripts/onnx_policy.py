@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +82,14 @@ def converted(policy: Policy, obs: Tensor) -> bytes:
     """The file's content."""
     options: dict[str, Any] = {"input_names": ["obs"], "output_names": ["action"], "dynamo": True, "verbose": False}
     options["dynamic_shapes"] = {"obs": {0: "batch"}}
-    program = torch.onnx.export(policy, (obs.to(policy.agent.device),), **options)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(policy, (obs.to(policy.agent.device),), **options)
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise InvalidSetting(f"'{policy.agent.name}' cannot be written as ONNX by torch: {reason}") from error
     assert program is not None
     content = io.BytesIO()
     program.save(content)

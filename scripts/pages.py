@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import inspect
 import os
 import re
@@ -50,7 +51,8 @@ class Setting(NamedTuple):
 
 def read(kind: type) -> Text:
     about, *paragraphs = inspect.cleandoc(kind.__doc__ or "").split("\n\n")
-    body, departures = [], []
+    body: list[str] = []
+    departures: list[str] = []
     for paragraph in paragraphs:
         prose, *rest = [paragraph] if paragraph.startswith("    ") else DEPARTURE.split(paragraph, maxsplit=1)
         body += [prose.rstrip()] if prose.strip() else []
@@ -116,10 +118,16 @@ def changed(config: Config, parent: Config) -> dict[str, tuple[Any, Any]]:
     return {name: (here, there) for name, (here, there) in pairs.items() if here != there}
 
 
+@functools.cache
+def describe_once(name: str) -> dict[str, Any]:
+    """`bellmark agents`'s words, which take time: it builds the agent."""
+    return describe(name, agent_class(name))
+
+
 def page(name: str, folder: str | None = None) -> str:
     """All that there is to say about an agent, with links relative to a folder of the repository if one is given."""
     kind, text = agent_class(name), read(agent_class(name))
-    bases, facts = ancestors(kind), describe(name, kind)
+    bases, facts = ancestors(kind), describe_once(name)
     parent = next((base for base in bases if base.name), None)
     lines = [f"# {name}", prose(text.about)]
     lines += [f"Actions: {', '.join(facts['actions'])}. Learns {' or '.join(facts['learns'])}. "

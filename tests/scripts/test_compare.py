@@ -15,7 +15,7 @@ from bellmark.scripts.comparison.summary import summarize
 from bellmark.scripts.comparison.translation import translate
 from bellmark.scripts.outcome import UsageError
 
-SMALL = ["--steps", 64, "--eval-episodes", 1, "--seeds", 1, "--num-envs", 2]
+SMALL = ["--steps", 64, "--eval-episodes", 1, "--seeds", 1]
 
 
 def run(contestant, seed, mean, env="Env-v0", clock=(10, 20), **more):

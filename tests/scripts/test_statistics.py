@@ -28,6 +28,7 @@ def test_aggregates_by_hand():
     three = [np.array([0.0, 0.0]), np.array([7.0, 9.0]), np.array([1.0, 2.0, 3.0])]
     assert median(three) == 2.0
     assert iqm([np.array([5.0, 1.0, 9.0])]) == 5.0  # a quarter of three runs is none
+    assert iqm([np.array([8.0, 1.0, 2.0, 4.0, 100.0, 3.0, 5.0])]) == np.mean([2.0, 3.0, 4.0, 5.0, 8.0])
 
 
 def test_aggregates_of_resamples_are_those_of_each_resample():
@@ -63,6 +64,10 @@ def test_the_bootstrap_of_a_mean_is_widened_to_students():
     one = [np.array([1.0, 2.0, 3.0])]
     assert statistics.widening(one) == pytest.approx(1.5**0.5 * 4.30265 / 1.95996, rel=1e-4)
     assert statistics.widening(one * 4) == pytest.approx(1.5**0.5 * student(8, 0.95) / 1.95996, rel=1e-4)
+    unequal = [np.array([0.0, 2.0]), np.array([0.0, 1.0, 2.0])]  # variances of the means: 1 and 1/3
+    ratio, freedom = 1 / (0.75 / 2 + 0.25 * 2 / 3), 1 / (0.75**2 + 0.25**2 / 2)
+    expected = ratio**0.5 * student(round(freedom, 1), 0.95) / 1.95996
+    assert statistics.widening(unequal) == pytest.approx(expected, rel=1e-4)
     assert statistics.widening([np.ones(3)]) == 1.0
 
 
