@@ -45,7 +45,7 @@ evidence: .venv/installed-dev  ## repeat every run behind the tables of the READ
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(INSTALL) --editable ".[dev,sb3,box2d,atari,envpool]"
+	$(INSTALL) --editable ".[dev,sb3,box2d,atari,envpool,minatar,minari,video,onnx]"
 	touch $@
 
 clean:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 from typing import Any
 
@@ -64,7 +65,9 @@ def to_stable_baselines3(agent: Agent, env: Any = None) -> Any:
         raise InvalidSetting(f"'{agent.name}' has no {', '.join(missing)}, which stable-baselines3's {name} has")
     networks = {own: modules[own] for own in NETWORKS[name]}
     _require_plain(agent, networks)
-    layers = {own: [(layer.weight, layer.bias) for layer in linear_layers(net)] for own, net in networks.items()}
+    layers: dict[str, Layers] = {
+        own: [(layer.weight, layer.bias) for layer in linear_layers(net)] for own, net in networks.items()
+    }
     actor, tensors = layers[next(iter(layers))], dict[str, Tensor]()
     if name == "qr_dqn":
         for network in layers.values():
@@ -138,10 +141,10 @@ def _require_plain(agent: Agent, networks: dict[str, nn.Module]) -> None:
 
 def _model(name: str, agent: Agent, options: dict[str, Any]) -> Any:
     """A fresh model for the agent's spaces."""
-    package = stable_baselines3
+    package: Any = stable_baselines3
     if not hasattr(package, MODELS[name]):
         try:
-            import sb3_contrib as package
+            package = importlib.import_module("sb3_contrib")
         except ImportError as error:
             raise MissingExtra("sb3-contrib", "sb3") from error
     model = getattr(package, MODELS[name])("MlpPolicy", None, device=agent.device, _init_setup_model=False, **options)

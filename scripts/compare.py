@@ -131,8 +131,10 @@ def gather(arguments: Arguments, out: Path) -> tuple[list[Run], list[Published],
     wanted = {*arguments.env, *arguments.data}
     for contestant in (contestant for contestant in contestants if contestant.path is not None):
         runs, scores = readers.read(contestant.path)  # type: ignore[arg-type]
-        label = contestant.label
-        read += [run._replace(contestant=label) if label else run for run in runs if not wanted or run.env in wanted]
+        several = len({run.contestant for run in runs}) > 1
+        for run in (run for run in runs if not wanted or run.env in wanted):
+            label = f"{contestant.label} {run.contestant}" if several else contestant.label
+            read.append(run._replace(contestant=label if contestant.label else run.contestant))
         published += [row for row in scores if not wanted or row.env in wanted]
     return found + named(read, [contestant.label for contestant in trained]), published, failed
 

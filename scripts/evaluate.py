@@ -86,7 +86,7 @@ def evaluate(arguments: Arguments) -> dict[str, Any]:
             forecast = return_distribution.forecast(agent, env, seed, deterministic=not arguments.stochastic)
             return_distribution.write(return_distribution.draw(forecast, title), picture)
         if arguments.video or arguments.values:
-            how = {"deterministic": not arguments.stochastic, "video": arguments.video, "values": arguments.values}
+            how: Any = {"deterministic": not arguments.stochastic, "video": arguments.video, "values": arguments.values}
             episode_pictures.make(agent, env.settings, seed, **how)
         found = run_episodes(agent, env, arguments.episodes, seed, deterministic=not arguments.stochastic)
         result: dict[str, Any] = {

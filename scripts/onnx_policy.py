@@ -92,7 +92,7 @@ def converted(policy: Policy, obs: Tensor) -> bytes:
         raise InvalidSetting(f"'{policy.agent.name}' cannot be written as ONNX by torch: {reason}") from error
     assert program is not None
     content = io.BytesIO()
-    program.save(content)
+    program.save(content)  # type: ignore[arg-type]
     return content.getvalue()
 
 

@@ -185,7 +185,8 @@ class Training:
 
     def close(self) -> None:
         with ExitStack() as stack:
-            for thing in (self.agent.env, self.evaluation_env, self.events):
+            things: tuple[Any, ...] = (self.agent.env, self.evaluation_env, self.events)
+            for thing in things:
                 if hasattr(thing, "close"):
                     stack.callback(thing.close)
 

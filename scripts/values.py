@@ -26,7 +26,7 @@ def over_estimation(found: Trace) -> float:
     return float((found.values - found.returns)[known].mean()) if known.any() else float("nan")
 
 
-def draw(path: str, found: Trace, title: str, with_entropy: bool) -> None:
+def draw(path: Path, found: Trace, title: str, with_entropy: bool) -> None:
     """Values and returns over the steps, the difference shaded. Raises InvalidSetting for an agent without values."""
     from matplotlib.figure import Figure
 
@@ -50,5 +50,5 @@ def draw(path: str, found: Trace, title: str, with_entropy: bool) -> None:
     axes.legend()
     axes.grid(alpha=0.3)
     image = io.BytesIO()
-    figure.savefig(image, format=Path(path).suffix[1:])
-    write_atomically(Path(path), image.getvalue())
+    figure.savefig(image, format=path.suffix[1:])
+    write_atomically(path, image.getvalue())

@@ -149,7 +149,7 @@ class RolloutConfig(Config):
     normalize_advantage: bool = True
     """Shift and scale the advantages of each batch to mean 0 and standard deviation 1."""
     activation: Activation = "tanh"
-    """Between the layers of policy and critic; a CNN has ReLU."""
+    """Function between the layers of policy and critic; those of a CNN are relu."""
     log_std: float = 0.0
     """Logarithm of the policy's standard deviation at first, actions being in [-1, 1]; no matter if discrete."""
     orthogonal: bool = True

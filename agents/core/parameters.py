@@ -73,7 +73,7 @@ class FlatParameters:
         """One step of the optimiser; none where `skip` is 1."""
         assert self.optimizer is not None
         group = self.optimizer.param_groups[0]
-        decay = group["weight_decay"]
+        decay = group.get("weight_decay", 0.0)
         if isinstance(self.optimizer, torch.optim.Adam) and (group["decoupled_weight_decay"] or not decay):
             if decay:
                 kept = 1.0 if skip is None else 1.0 - skip
