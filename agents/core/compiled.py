@@ -53,7 +53,7 @@ class CompiledUpdate:
                 for field in filter(torch.is_tensor, tree_leaves(batch)):
                     torch._dynamo.maybe_mark_dynamic(field, 0)
         for flat in agent._flat.values():
-            if flat.optimizer is not None:
+            if isinstance(flat.optimizer, torch.optim.Adam):
                 flat.moments()  # the graph reads and writes them: they must be there
         agent.dues = {every: agent.updates % every == 0 for every in self.cadences}
         progress: Any = agent.progress
