@@ -81,8 +81,6 @@ class FlatParameters:
             adam(self.flat, gradient, self.moments(), learning_rate, group["betas"], group["eps"], skip)
             return
         group["lr"] = learning_rate
-        if self.flat.grad is not gradient and self.flat.grad is not None:
-            self.flat.grad.copy_(gradient)
         if skip is not None:
             self.optimizer.__dict__["found_inf"] = skip  # fused optimisers do nothing where it is 1
         self.optimizer.step()

@@ -62,7 +62,7 @@ def test_a_file_that_cannot_grow(whole, count, record, file):
         pytest.skip("with --full only")
     sizes = {path.name.partition(".out.")[0]: path.stat().st_size for path in whole.folder.iterdir()}
     folder = whole.folder.with_name(f"limited-{file}")
-    limit = partial(processes.limit_files, sizes[file] * 2 // 3)
+    limit = partial(processes.limit_files, sizes[file] * 3 // 4)
     status = processes.run([*RUN, "--run", folder.name], folder.with_suffix(".log"), limit)
     assert file in check(whole.folder, folder, status)
     said = folder.with_suffix(".log").read_text()

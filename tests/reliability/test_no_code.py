@@ -18,6 +18,10 @@ ALLOWED = {
     "agents/core/registry.py find_agents": "imports the files that lie in the package's own folders",
     "envs/__init__.py __getattr__": "imports a module of the package, by a table in that file",
     "offline/__init__.py __getattr__": "imports a module of the package, by a table in that file",
+    "envs/minatar.py _load": "imports a game of the package minatar, by a table in that file",
+    "agents/stable_baselines3_export.py _model": "imports sb3_contrib, by its name",
+    "scripts/comparison/measured.py main": "imports one of two files of the package, named by `compare` itself",
+    "scripts/doctor.py create": "imports the module that the user has named on the command line",
     "scripts/main.py command": "imports the file of a command, by a list in that file",
     "scripts/bench/run_sb3.py build": "imports one of two libraries that are compared, named in that folder",
     "scripts/resume.py allow": "imports the module that the user has named on the command line",
@@ -52,15 +56,17 @@ def findings(source: str, path: str = "") -> Iterator[str]:
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
             found = ", ".join(name for name in names if name.partition(".")[0] in MODULES)
-        elif isinstance(node, ast.Name | ast.Attribute):
+        elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
             name = full_name(node).removeprefix("builtins.")
             found = name if name in BUILTINS | CALLS | IMPORTS else ""
         elif isinstance(node, ast.Call):
             name, words = full_name(node.func), {word.arg: word.value for word in node.keywords}
-            is_true = {word: isinstance(value, ast.Constant) and value.value is True for word, value in words.items()}
-            if name == "torch.load" and not is_true.get("weights_only"):
+            constants = {word: value.value for word, value in words.items() if isinstance(value, ast.Constant)}
+            if name == "torch.load" and constants.get("weights_only") is not True:
                 found = "torch.load without weights_only=True"
-            elif name == "numpy.load" and (len(node.args) > 2 or "allow_pickle" in words):
+            elif name == "numpy.load" and (
+                len(node.args) > 2 or ("allow_pickle" in words and constants.get("allow_pickle") is not False)
+            ):
                 found = "numpy.load with allow_pickle"
         if found:
             yield f"{path} {functions.get(node, '')}: {found}"
