@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -115,7 +116,7 @@ print(data.buffer.transitions, float(batch.obs.sum() - (batch.obs[:, :1] * batch
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to limit memory")
 @pytest.mark.parametrize(("how", "fits"), [("map", True), ("memory", False)])
 def test_more_than_the_memory(tmp_path, how, fits):
-    """200 MB of observations with 120 MB to put them."""
+    """200 MB of observations with 150 MB to put them."""
     rows, size = 4000, 12_500
     with h5py.File(tmp_path / "a.hdf5", "w") as file:
         obs = file.create_dataset("observations", (rows, size), np.float32)
@@ -123,8 +124,9 @@ def test_more_than_the_memory(tmp_path, how, fits):
             obs[first : first + 500] = np.repeat(np.arange(first, first + 500, dtype=np.float32)[:, None], size, 1) / 8
         file["actions"], file["rewards"] = np.zeros((rows, 1), np.float32), np.ones(rows, np.float32)
         file["terminals"], file["timeouts"] = np.zeros(rows, bool), np.arange(rows) % 100 == 99
-    code = LIMITED.format(room=120_000_000)
+    code = LIMITED.format(room=150_000_000)
     command = [sys.executable, "-c", code, str(tmp_path / "a.hdf5"), how]
-    done = subprocess.run(command, capture_output=True, text=True)
+    alone = os.environ | {"OMP_NUM_THREADS": "1"}  # each thread reserves memory of its own
+    done = subprocess.run(command, capture_output=True, text=True, env=alone)
     assert (done.returncode == 0) == fits, done.stderr[-2000:]
-    assert done.stdout.split() == ["3960", "0.0"] if fits else "memory" in done.stderr.lower()
+    assert done.stdout.split() == (["3960", "0.0"] if fits else [])
