@@ -82,7 +82,7 @@ class SACDiscrete(ReplayAgent, name="sac_discrete"):
         value = self.critic(batch.obs)
         value = value.gather(2, batch.action[:, None].expand(len(value), -1, 1)).squeeze(2)
         error = mse(value, self.target(batch))
-        if self.config.replay.startswith("prioritized"):
+        if self.prioritized:
             self.prioritize(batch, error.detach().sqrt())
         return 0.5 * (batch.weight * error).mean(1).sum()
 

@@ -83,6 +83,6 @@ class EnsembleAgent(ReplayAgent):
         """The loss of outputs `[E, B, K]` against the target: its mean over the batch, summed over the critics."""
         head = self.critic.head
         loss = head.loss(output, target)
-        if self.config.replay.startswith("prioritized"):
+        if self.prioritized:
             self.prioritize(batch, head.error(loss.detach()))
         return (batch.weight * loss).mean(1).sum()

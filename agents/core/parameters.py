@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from itertools import accumulate
 
@@ -26,16 +25,17 @@ class FlatParameters:
     def __init__(self, module: nn.Module):
         self.module, self.views = module, list(module.parameters())
         self.trainable = all(view.requires_grad for view in self.views)
-        starts = [0]
-        for view in self.views:
-            starts.append(starts[-1] + math.ceil(view.numel() / ALIGNMENT) * ALIGNMENT)
+        self.starts = [*accumulate((view.numel() + -view.numel() % ALIGNMENT for view in self.views), initial=0)]
+        """Where each parameter begins in `flat`, and where the last one's room ends."""
         like = self.views[0]
-        self.flat = nn.Parameter(torch.zeros(starts[-1], dtype=like.dtype, device=like.device), requires_grad=False)
+        self.flat = nn.Parameter(
+            torch.zeros(self.starts[-1], dtype=like.dtype, device=like.device), requires_grad=False
+        )
         self.optimizer: torch.optim.Optimizer | None = None
         self.gradients: list[Tensor] = []
         if self.trainable:
             self.flat.grad = torch.zeros_like(self.flat)
-        for start, view in zip(starts[:-1], self.views, strict=True):
+        for start, view in zip(self.starts[:-1], self.views, strict=True):
             place = slice(start, start + view.numel())
             self.flat[place] = view.detach().flatten()
             view.data = self.flat[place].view(view.shape)
@@ -87,11 +87,10 @@ class FlatParameters:
 
     def views_of(self, flat: Tensor) -> dict[str, Tensor]:
         """The module's parameters by name, as views into `flat`, which wants gradients if the module is trained."""
-        starts = accumulate((view.numel() + -view.numel() % ALIGNMENT for view in self.views), initial=0)
         names = [name for name, _ in self.module.named_parameters()]
         return {
             name: flat[start : start + view.numel()].view(view.shape).requires_grad_(self.trainable)
-            for name, start, view in zip(names, starts, self.views, strict=False)
+            for name, start, view in zip(names, self.starts[:-1], self.views, strict=True)
         }
 
     def moments(self) -> dict[str, Tensor]:
@@ -144,8 +143,9 @@ def adam(
 ) -> None:
     """One step of Adam (Kingma & Ba 2015, algorithm 1), in place: PyTorch's kernel, or as formulas to be compiled."""
     step, mean, square, (beta1, beta2) = state["step"], state["exp_avg"], state["exp_avg_sq"], betas
+    kept = 1.0 if skip is None else 1.0 - skip
+    step += kept
     if not torch.compiler.is_compiling():
-        step += 1.0 if skip is None else 1.0 - skip
         torch._fused_adam_(  # what PyTorch's Adam calls, without its search for parameters and states
             *([parameters.data], [gradient], [mean], [square], [], [step]),
             lr=float(learning_rate),
@@ -158,8 +158,6 @@ def adam(
             found_inf=skip,
         )
         return
-    kept = 1.0 if skip is None else 1.0 - skip
-    step += kept
     mean.lerp_(gradient, kept * (1.0 - beta1))
     square.lerp_(gradient.square(), kept * (1.0 - beta2))
     size = kept * learning_rate / (1.0 - beta1**step)

@@ -32,7 +32,7 @@ class ReplayAgent(Agent):
         c = self.config
         if c.replay == "balanced":
             return Balanced()
-        if c.replay not in ("prioritized", "prioritized_reshuffled"):
+        if not self.prioritized:
             return Reshuffled() if c.replay == "reshuffled" else Sampler()
         kind = Prioritized if c.replay == "prioritized" else PrioritizedReshuffled
         return kind(c.priority_exponent, c.priority_weight)

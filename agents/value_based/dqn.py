@@ -148,6 +148,6 @@ class DQN(ReplayAgent, name="dqn"):
 
     def q_loss(self, batch: Batch) -> Tensor:
         losses = self.losses(batch)
-        if self.config.replay.startswith("prioritized"):
+        if self.prioritized:
             self.prioritize(batch, self.q.head.error(losses.detach()))
         return (batch.weight * losses).mean()
