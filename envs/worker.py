@@ -30,7 +30,7 @@ class InfoFree(SyncVectorEnv):
         return super().reset(seed=seed, options=options)
 
     def step(self, actions: np.ndarray) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """The usual case in a short loop, without what gymnasium does for all spaces. What it gives is written to again."""
+        """The usual case without what gymnasium does for other spaces. What it gives is written to again."""
         obs, rewards, terminated, truncated = self._observations, self._rewards, self._terminations, self._truncations
         if self.autoreset_mode is not AutoresetMode.NEXT_STEP or not isinstance(obs, np.ndarray):
             return super().step(actions)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
+from pathlib import Path
 
 import gymnasium
 import numpy as np
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # going_on.py
 
 
 class Scripted(gymnasium.Env):

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import gymnasium
-import numpy as np
 import pytest
-from bellmark.agents.core.checkpoint import flatten, unflatten
 from bellmark.agents.core.errors import InvalidCheckpoint
 from bellmark.envs import make
+from going_on import assert_goes_on, play
 
 ale_py = pytest.importorskip("ale_py")
-
-
-def play(env, steps, seed):
-    rng = np.random.default_rng(seed)
-    return [env.step(rng.integers(env.spec.actions, size=env.num_envs)) for _ in range(steps)]
-
-
-def through_a_file(state):
-    tensors = {}
-    return unflatten(json.loads(json.dumps(flatten(state, "env", tensors))), tensors)
 
 
 def raw(game="Pong", repeat_action_probability=0.0, **kwargs):
@@ -48,16 +35,7 @@ def stacked(**kwargs):
 @pytest.mark.parametrize("backend", ["sync", "async"])
 def test_a_fresh_environment_goes_on_with_the_same_sticky_actions(env_id, kwargs, backend):
     with make(env_id, 2, backend=backend, **kwargs) as env, make(env_id, 2, **kwargs) as fresh:
-        env.reset(3)
-        current = play(env, 70, 0)[-1].obs
-        assert env.obstacle() == ""
-        state = through_a_file(env.state())
-        then = play(env, 300, 1)
-        np.testing.assert_array_equal(fresh.load_state(state), current)
-        for step, same in zip(then, play(fresh, 300, 1), strict=True):
-            for field, other in zip(step, same, strict=True):
-                np.testing.assert_array_equal(field, other)
-        assert fresh.pop_episodes() == env.pop_episodes()
+        then = assert_goes_on(env, fresh, 70, 300)
         assert len({step.obs.tobytes() for step in then}) > 200, "the screen moves"
 
 

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import logging
 
 import numpy as np
 import pytest
-from bellmark.agents.core.checkpoint import flatten, unflatten
 from bellmark.envs import make, minatar, remake
+from going_on import assert_goes_on
 
 logging.disable(logging.WARNING)
 package = pytest.importorskip("minatar")
 logging.disable(logging.NOTSET)
 GAMES = list(minatar.GAMES)
-
-
-def play(env, steps, seed):
-    rng = np.random.default_rng(seed)
-    return [env.step(rng.integers(env.spec.actions, size=env.num_envs)) for _ in range(steps)]
-
-
-def through_a_file(state):
-    tensors = {}
-    return unflatten(json.loads(json.dumps(flatten(state, "env", tensors))), tensors)
 
 
 @pytest.mark.parametrize("game", GAMES)
@@ -62,16 +51,7 @@ def test_images_are_channels_first_and_full_range():
 @pytest.mark.parametrize("backend", ["sync", "async"])
 def test_a_fresh_game_goes_on_bit_for_bit(game, backend):
     with make(f"MinAtar/{game}-v1", 2, backend=backend) as env, make(f"MinAtar/{game}-v1", 2) as fresh:
-        env.reset(3)
-        current = play(env, 41, 0)[-1].obs
-        assert env.obstacle() == ""
-        state = through_a_file(env.state())
-        then = play(env, 150, 1)
-        np.testing.assert_array_equal(fresh.load_state(state), current)
-        for step, same in zip(then, play(fresh, 150, 1), strict=True):
-            for field, other in zip(step, same, strict=True):
-                np.testing.assert_array_equal(field, other)
-        assert fresh.pop_episodes() == env.pop_episodes()
+        assert_goes_on(env, fresh, 41, 150)
 
 
 def test_columns_and_seeds_have_their_own_random_streams():
