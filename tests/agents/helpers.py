@@ -36,7 +36,7 @@ SMALL: dict[str, Any] = {
     "target_every": 16,
     "quantiles": 16,
     "policy_quantiles": 16,
-    "predictor_updates": 2,
+    "predictor_updates": 3,
     "samples": 3,
     "backup_samples": 2,
     "copy_every": 4,
