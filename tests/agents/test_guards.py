@@ -93,8 +93,7 @@ def test_skip_leaves_that_network_and_its_optimiser_as_they_were(monkeypatch, na
         assert same(before, own(agent, child))
         assert metrics[f"{child}_grad_non_finite_count"] == 1.0
         assert all(value.isfinite() for value in metrics.values())
-        minimised = [f"{child}_grad_norm" in agent.step(next(batches)) for _ in range(3)]
-        assert any(minimised), "this network is not minimised again"
+        assert any(f"{child}_grad_norm" in agent.step(next(batches)) for _ in range(50)), "it is not minimised again"
         assert not same(before, own(agent, child)), "the next gradient is used again"
         assert all(value.isfinite().all() for value in agent.state().values())
 
