@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from functools import partial
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
@@ -113,7 +116,8 @@ class Stop:
 
 
 class Interrupt:
-    """Ctrl-C and SIGTERM end the training after the round that is going on; a second Ctrl-C ends it at once."""
+    """Ctrl-C, SIGTERM, a terminal or a reader of the output that goes away: the training ends after the round that is
+    going on; a second Ctrl-C ends it at once. A hang-up that is ignored already, as under nohup, stays so."""
 
     every = 1
 
@@ -127,11 +131,15 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._request)
+            for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    self._before.setdefault(number, signal.signal(number, self._request))
+        self._output = redirect_stdout(Output(sys.stdout, self))  # type: ignore[type-var]
+        self._output.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._output.__exit__(None, None, None)
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -139,6 +147,30 @@ class Interrupt:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+
+
+class Output:
+    """Standard output that asks for the end of the training, instead of failing, when nobody reads it any more."""
+
+    def __init__(self, stream: TextIO, interrupt: Interrupt):
+        self.stream, self.interrupt = stream, interrupt
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        self._attempt(lambda: self.stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._attempt(self.stream.flush)
+
+    def _attempt(self, act: Callable[[], object]) -> None:
+        try:
+            act()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())  # what is still to be printed goes nowhere
+            self.interrupt.requested = True
 
 
 def words(values: np.ndarray) -> str:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM save first, whatever is going on."""
+"""Ctrl-C, SIGTERM, and a terminal or a reader that goes away: the training saves first, whatever is going on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import time
 
 import pytest
 from bellmark.agents.core import checkpoint
-from bellmark.scripts.hooks import Evaluate
+from bellmark.scripts.hooks import Evaluate, Interrupt
 
 
 def started(here, words) -> subprocess.Popen[str]:
@@ -27,7 +27,9 @@ def started(here, words) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.parametrize(("number", "tell"), [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill)])
+@pytest.mark.parametrize(
+    ("number", "tell"), [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill), (signal.SIGHUP, os.kill)]
+)
 def test_an_interrupt_saves_and_says_how_to_go_on(bellmark, here, number, tell):
     """A terminal's Ctrl-C comes to the whole process group: workers must not die before the training has saved."""
     words = ["train", "ppo", "--env", "CartPole-v1", "--backend", "async", "--num-envs", 2, "--steps", 10_000_000]
@@ -43,6 +45,33 @@ def test_an_interrupt_saves_and_says_how_to_go_on(bellmark, here, number, tell):
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)  # no worker is left
     assert bellmark("resume", "run", "--steps", saved["counters"]["steps"] + 100)[0] == 0
+
+
+def test_output_that_nobody_reads_any_more_saves_first(bellmark, here):
+    """As `| head` leaves it: the status of an interrupt, and no traceback."""
+    reader, writer = os.pipe()
+    words = ["train", "ppo", "--env", "CartPole-v1", "--steps", "10000000", "--log-every", "200", "--hidden", "8"]
+    command = [sys.executable, "-m", "bellmark.scripts.main", *words, "--run", "run"]
+    process = subprocess.Popen(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    os.read(reader, 10)
+    os.close(reader)
+    err = process.communicate(timeout=120)[1]
+    assert (process.returncode, err) == (130, "")
+    saved = checkpoint.read(here / "run" / "last.bell")[0]
+    assert bellmark("resume", "run", "--steps", saved["counters"]["steps"] + 100)[0] == 0
+
+
+def test_a_hang_up_that_is_ignored_stays_ignored():
+    """nohup ignores it before the program begins."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupt() as interrupt:
+            os.kill(os.getpid(), signal.SIGHUP)
+            time.sleep(0.01)
+        assert not interrupt.requested
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_during_an_evaluation(bellmark, small_ppo, here, monkeypatch):
