@@ -237,6 +237,7 @@ def chooses_the_sign(name: str, discrete: bool, **settings: Any) -> None:
     """The policy is right in both states; critics of actions give 1 to the right and -1 to the wrong choice."""
     if has(name, "renorm_warmup"):  # running statistics say nothing about actions that are no longer tried
         settings |= {"learn_temperature": True, "temperature": 1.0, "update_ratio": 1.0}
+    settings = {"start": 800, "hidden": (64,), **settings}  # a saturated policy no longer tries the other side
     agent = trained_on("ChooseSign", name, discrete, 1600, **settings)
     obs = np.repeat([[-1.0], [1.0]], 2, axis=0).astype(np.float32)
     action = agent.act_on(obs, explore=False)
