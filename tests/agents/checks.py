@@ -195,6 +195,8 @@ PROBE: dict[str, Any] = {
     "lagrange": False,
     "beta": 0.01,
     "predictor_updates": 20,
+    "quantiles": 8,
+    "policy_quantiles": 8,
     "intrinsic_coef": 0.01,
     "bonus_low": -0.3,
 }

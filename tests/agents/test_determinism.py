@@ -9,7 +9,7 @@ from bellmark.agents.core.registry import agent_class
 from bellmark.envs import evaluate, make
 from helpers import ENVS, build, cases_where, every_online_case, filled_buffer, is_offline, same, small, spec_of
 
-STEPS = 300
+STEPS = 160
 
 
 class Evaluate:
@@ -27,10 +27,11 @@ class Evaluate:
 
 def trained(name, discrete, seed, hooks=(), **settings):
     kind = agent_class(name)
-    agent = bellmark.make(name, ENVS[discrete], seed=seed, num_envs=2, **small(kind, **settings))
+    ratio = min(getattr(kind.config, "update_ratio", 1.0), 2.0)
+    agent = bellmark.make(name, ENVS[discrete], seed=seed, num_envs=2, **small(kind, update_ratio=ratio, **settings))
     agent.learn(STEPS, hooks=hooks)
     assert STEPS <= agent.steps <= STEPS + 2
-    assert agent.updates > 30
+    assert agent.updates > 15
     return agent
 
 

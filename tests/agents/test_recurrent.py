@@ -168,7 +168,7 @@ class Recall(gymnasium.Env):
 def test_it_learns_what_only_memory_can(cell):
     settings = {"rollout_length": 48, "batch_size": 96, "epochs": 6, "learning_rate": 5e-3, "gamma": 0.9}
     agent = small_agent(make(Recall, 4), memory=cell, **settings | {"memory_size": 16, "hidden": (16,)})
-    agent.learn(6000)
+    agent.learn(4000)
     assert evaluate(agent, make(Recall), 40, seed=1).returns.mean() > 0.9
 
 

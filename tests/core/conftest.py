@@ -139,7 +139,9 @@ def small_agent(name, seed=0, **settings):
     if isinstance(kind.config, RolloutConfig):
         small |= {"rollout_length": 16, "epochs": 2}
     else:
-        small |= {"start": 10, "buffer_size": 200}
+        small |= {"start": 10, "buffer_size": 200, "update_ratio": min(kind.config.update_ratio, 2.0)}
+    if hasattr(kind.config, "critic_hidden"):
+        small |= {"critic_hidden": []}
     config = kind.config.override(small | settings)
     torch.manual_seed(seed)
     try:

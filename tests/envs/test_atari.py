@@ -79,17 +79,17 @@ def test_each_frame_repeats_the_action_before_with_that_probability(backend):
 def test_numbers_of_noops_are_uniform_from_0_to_the_most():
     from ale_py.vector_env import AtariVectorEnv
 
-    threads = make("ALE/Pong-v5", 64, backend="ale", noops=3)
+    threads = make("ALE/Pong-v5", 32, backend="ale", noops=3)
     assert isinstance(threads.env, AtariVectorEnv)
-    counts = np.concatenate([threads.env.reset(seed=100 * i)[1]["episode_frame_number"] for i in range(10)])
+    counts = np.concatenate([threads.env.reset(seed=100 * i)[1]["episode_frame_number"] for i in range(3)])
     threads.close()
     with make("ALE/Pong-v5", noops=3) as single:
         env = single.env.envs[0]
         assert isinstance(env.env.env, Noops)
-        own = [env.reset(seed=i)[1]["episode_frame_number"] for i in range(200)]
+        own = [env.reset(seed=i)[1]["episode_frame_number"] for i in range(40)]
     for found in (counts, own):
         shares = np.bincount(found, minlength=4) / len(found)
-        assert shares == pytest.approx([0.25] * 4, abs=0.1)
+        assert shares == pytest.approx([0.25] * 4, abs=0.2)
 
 
 def test_a_lost_life_ends_the_episode_but_not_the_game():

@@ -104,19 +104,27 @@ def change(folder, **values):
 
 def test_a_set_does_not_decide_what_is_imported(made, tmp_path, monkeypatch):
     """Neither the module in the environment's id, nor its entry point, nor a wrapper's."""
-    (tmp_path / "planted.py").write_text(f"open({str(tmp_path / 'witness')!r}, 'w')")
+    (tmp_path / "planted_set.py").write_text(f"open({str(tmp_path / 'witness')!r}, 'w')")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))  # the child process would find it, too
     folder = made()
-    wrapper = {"name": "W", "entry_point": "planted:W", "kwargs": {}}
-    stated = {"id": "planted:Task-v1", "entry_point": "planted:Task", "additional_wrappers": [wrapper], "kwargs": {}}
+    wrapper = {"name": "W", "entry_point": "planted_set:W", "kwargs": {}}
+    stated = {
+        "id": "planted_set:Task-v1",
+        "entry_point": "planted_set:Task",
+        "additional_wrappers": [wrapper],
+        "kwargs": {},
+    }
     change(folder, env_spec=json.dumps(stated))
-    with pytest.warns(UserWarning, match="planted:Task-v1 imports 'planted', give env_id='planted:Task-v1' to allow"):
+    with pytest.warns(
+        UserWarning,
+        match="planted_set:Task-v1 imports 'planted_set', give env_id='planted_set:Task-v1' to allow",
+    ):
         assert dataset(folder).env_id == ""
     change(folder, action_space=None)
     with pytest.raises(InvalidData, match="does not state its spaces, and Minari would run the environment"):
         dataset(folder)
-    assert "planted" not in sys.modules and not (tmp_path / "witness").exists()
+    assert "planted_set" not in sys.modules and not (tmp_path / "witness").exists()
 
 
 def replaced(name, value):
