@@ -76,7 +76,9 @@ class Linear(nn.Module):
                 init(weight, bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, bias = self.weight, self.bias
+        own = self._parameters  # attributes of a module take longer than the product of small networks
+        weight, bias = own["weight"], own["bias"]
+        assert weight is not None and bias is not None
         if weight.ndim == 2:
             return torch.addmm(bias, x, weight) if x.ndim == 2 else x @ weight + bias
         if weight.shape[-1] == 1:  # a batched product with one column is several times slower than this
