@@ -21,6 +21,8 @@ GAMES = {
     "Seaquest": "seaquest",
     "SpaceInvaders": "space_invaders",
 }
+LONGEST = 10_000
+"""Frames after which an episode is cut off."""
 PROTOCOL = {"sticky_actions": 0.1, "difficulty_ramping": True}
 """The published settings, which are also the package's own."""
 
@@ -28,8 +30,9 @@ PROTOCOL = {"sticky_actions": 0.1, "difficulty_ramping": True}
 class MinAtar(gymnasium.Env):
     """One game: observations `[C, 10, 10]` uint8, 255 where channel C's object is and 0 elsewhere.
 
-    The rules, the rewards and, for one seed, the episodes are those of the package `minatar`. As published, no episode
-    is cut off; Freeway's ends after 2500 frames, and the game calls that terminal.
+    The rules, the rewards and, for one seed, the episodes are those of the package `minatar`, but for one thing: the
+    registered games are truncated after 10,000 frames, since one action held in Seaquest may never end the published
+    game. Freeway ends after 2500 frames, and the game calls that terminal.
     """
 
     def __init__(self, game: str, minimal_actions: bool, sticky_actions: float = 0.1, difficulty_ramping: bool = True):
@@ -75,5 +78,9 @@ def _load(game: str) -> Any:
 
 for _name, _game in GAMES.items():
     for _version in (0, 1):
-        _arguments = {"game": _game, "minimal_actions": bool(_version)}
-        gymnasium.register(f"MinAtar/{_name}-v{_version}", entry_point=f"{__name__}:MinAtar", kwargs=_arguments)
+        gymnasium.register(
+            f"MinAtar/{_name}-v{_version}",
+            entry_point=f"{__name__}:MinAtar",
+            max_episode_steps=LONGEST,
+            kwargs={"game": _game, "minimal_actions": bool(_version)},
+        )

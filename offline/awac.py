@@ -48,6 +48,9 @@ class AWAC(ReplayAgent, name="awac"):
     `weighting` "softmax" is w = B softmax(A / temperature) over the batch, as in the authors' code (there with
     temperature 2): blind to a constant added to A and bounded by B. The paper's weight is the unbounded exp.
     Samples are cut to [-1, 1]. The policy is a Gaussian with one log sigma for all states and an unbounded mean.
+
+    Departures from the paper: the bound on w. From CORL's code, whose networks and settings these are: log sigma is not
+    bounded (there in [-20, 2]). From the authors': weighting and temperature as said, no weight decay of the policy.
     """
 
     config: AWACConfig = AWACConfig()
@@ -70,6 +73,7 @@ class AWAC(ReplayAgent, name="awac"):
 
     @torch.no_grad()
     def target(self, batch: Batch) -> Tensor:
+        """What the critics should say, as their head has it: `[B]` or `[B, K]`."""
         output = self.critic_target.output(batch.next_obs, self.next_action(batch.next_obs))
         return self.critic.head.backup(batch.reward, batch.discount, self.critic_target.lowest(output))
 
@@ -78,6 +82,7 @@ class AWAC(ReplayAgent, name="awac"):
         return self.actor(obs).sample().clamp(-1.0, 1.0)
 
     def critic_loss(self, batch: Batch) -> Tensor:
+        """0-d: its mean over the batch, summed over the critics."""
         error = self.critic.head.loss(self.critic.output(batch.obs, batch.action), self.target(batch))
         if self.prioritized:
             self.prioritize(batch, self.critic.head.error(error.detach()))
@@ -85,10 +90,12 @@ class AWAC(ReplayAgent, name="awac"):
 
     @torch.no_grad()
     def advantage(self, batch: Batch) -> Tensor:
+        """How much better the recorded actions are than the policy's, `[B]`."""
         action = self.next_action(batch.obs)
         return self.critic(batch.obs, batch.action).amin(0) - self.critic(batch.obs, action).amin(0)
 
     def actor_loss(self, batch: Batch, advantage: Tensor) -> Tensor:
+        """0-d, from the advantages `[B]` of the recorded actions."""
         c = self.config
         weight = weigh(advantage / c.advantage_temperature, c.weighting, c.max_weight)
         return -(weight * self.actor(batch.obs).log_prob(batch.action)).mean()

@@ -34,6 +34,9 @@ class BC(ReplayAgent, name="bc"):
         discrete     -mean log pi(a|s),  pi a softmax
 
     It has no values and learns from data alone: online it would clone itself.
+
+    Departures: none from CORL's code, whose loss, network and settings are those for continuous actions; the other two
+    laws are as usual. The paper's network is another.
     """
 
     config: BCConfig = BCConfig()
@@ -56,6 +59,7 @@ class BC(ReplayAgent, name="bc"):
         return {"actor_loss": self.minimize("actor", self.actor_loss(batch))}
 
     def actor_loss(self, batch: Batch) -> Tensor:
+        """0-d."""
         found = self.actor(batch.obs)
         if isinstance(found, Tensor):
             return mse(found, batch.action).mean()

@@ -56,7 +56,8 @@ class CQL(SAC, name="cql"):
 
     As in the authors' code: alpha is relative to the whole squared error, the penalty lacks the constant -log 3n (which
     matters to tau only), and samples carry no gradient. Departures: SAC's order of steps (there all losses come from
-    the old parameters); PyTorch's initialisation. The multiplier's form is JaxCQL's: alpha (gap - tau), from m = 1.
+    the old parameters); PyTorch's initialisation. The multiplier is as in JaxCQL, Cal-QL and CORL: alpha (gap - tau),
+    from log m = 1.
     """
 
     config: CQLConfig = CQLConfig()
@@ -64,7 +65,7 @@ class CQL(SAC, name="cql"):
     def build(self, spec: Spec, c: Any) -> None:
         super().build(spec, c)
         if c.lagrange:
-            self.multiplier = Temperature(1.0)
+            self.multiplier = Temperature(math.e)
 
     def update_critic(self, batch: Batch) -> Metrics:
         penalty = self.penalty(batch)
@@ -81,6 +82,7 @@ class CQL(SAC, name="cql"):
         return self.multiplier().clamp(max=GREATEST_MULTIPLIER) if c.lagrange else torch.ones((), device=self.device)
 
     def multiplier_loss(self, gap: Tensor) -> Tensor:
+        """0-d, from the mean gap."""
         return -self.factor() * self.config.penalty_weight * (gap - self.config.lagrange_gap)
 
     @torch.no_grad()

@@ -15,6 +15,8 @@ class CQLRho(CQL, name="cql_rho"):
 
     The samples, and the recorded action among them, count without their densities, so the penalty is a mean under a
     softmax of values of what the policy and the uniform law propose.
+
+    Departures from the authors' code are those of CQL.
     """
 
     def pushed_down(self, batch: Batch, value: Tensor, log_density: Tensor) -> Tensor:

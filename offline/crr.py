@@ -52,7 +52,8 @@ class CRR(AWAC, name="crr"):
         Qbar, pibar <- Q, pi every 100 updates;  both losses are taken at the same parameters
 
     Departures from the paper: a scalar critic (critic_head = "c51" makes it distributional) and a tanh-Gaussian instead
-    of a mixture of Gaussians, and the policy's mode instead of actions resampled by their values, as in acme.
+    of a mixture of Gaussians, and the policy's mode instead of actions resampled by their values, as in acme. From
+    acme: it acts by the policy itself, not by its target copy; the critic's loss is not halved.
     """
 
     config: CRRConfig = CRRConfig()

@@ -144,6 +144,7 @@ def dataset(name_or_path: str | os.PathLike[str], *, device: str = "cpu", **opti
     sha256 = sources.sha256(path)
     prepare = partial(preparing.prepare, path, chosen, reference, device)
     prepared = mapping.prepare(path, sha256, chosen, prepare, device) if chosen.memory_map else prepare()
+    prepared.buffer.reward_change = float(prepared.factor * chosen.reward_scale), float(chosen.reward_shift)
     training, validation, split = splitting.split(prepared.buffer, chosen)
     return Dataset(
         id=name,

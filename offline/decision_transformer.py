@@ -16,6 +16,7 @@ from ..agents.core.config import Count, NonNegative, Positive, ReplayConfig, Sha
 from ..agents.core.errors import InvalidData, InvalidSetting
 from ..agents.core.losses import mse
 from ..agents.core.policies import Categorical
+from ..agents.core.recurrence import starts
 from ..agents.core.replay import ReplayAgent
 from ..agents.core.spec import Spec
 from .trajectories import trajectories
@@ -51,7 +52,7 @@ class DecisionTransformerConfig(ReplayConfig):
     return_scale: Positive = 1000.0
     """Returns are divided by this."""
     target_return: float = 0.0
-    """Undiscounted return to ask for, in the units of the data's rewards; 0 = that of the data's best episode."""
+    """Undiscounted return to ask for, in the environment's units; 0 = that of the data's best episode."""
 
 
 class Windows(NamedTuple):
@@ -96,7 +97,7 @@ class DecisionTransformer(ReplayAgent, name="decision_transformer"):
     stable-baselines3's `state` and `episode_start` may (see `credit`), else it keeps on asking for the same return.
 
     Departures from the authors' code: short windows are padded at the end, where causality hides it, not in front;
-    standard deviations get 1e-3, not 1e-6, added.
+    standard deviations get 1e-3, not 1e-6, added; discrete actions, which forbidden ones are not among, are ours.
     """
 
     config: DecisionTransformerConfig = DecisionTransformerConfig()
@@ -109,6 +110,8 @@ class DecisionTransformer(ReplayAgent, name="decision_transformer"):
     def build(self, spec: Spec, c: DecisionTransformerConfig) -> None:
         if len(set(c.hidden)) != 1 or c.hidden[0] % c.heads:
             raise InvalidSetting(f"hidden = {c.hidden} must be one width for each block, a multiple of {c.heads} heads")
+        if spec.discrete:
+            spec.require_discrete(self.name)
         self.actor = CausalTransformer(spec, c.hidden[0], len(c.hidden), c.heads, c.longest, c.dropout).eval()
         self.register_buffer("best_return", torch.zeros(()))
 
@@ -120,6 +123,11 @@ class DecisionTransformer(ReplayAgent, name="decision_transformer"):
         return super().learning_rate(name) * min(max(self.updates, 1) / self.config.warm_up, 1.0)
 
     # ---- learning ----------------------------------------------------------------------------------------------
+
+    def view(self, buffer: Buffer) -> Buffer:
+        if buffer.reward_change != (1.0, 0.0):
+            raise InvalidSetting(f"'{self.name}' is told the environment's rewards: leave those of the data unchanged")
+        return super().view(buffer)
 
     def sample(self, buffer: Buffer, count: int = 1) -> Iterable[Windows]:  # type: ignore[override]
         c = self.config
@@ -159,6 +167,7 @@ class DecisionTransformer(ReplayAgent, name="decision_transformer"):
         return {"actor_loss": loss}
 
     def actor_loss(self, batch: Windows) -> Tensor:
+        """0-d: its mean over real steps."""
         guess = self.actor(batch.return_to_go, batch.obs, batch.action, batch.time)
         discrete = isinstance(guess, Categorical)
         error = -guess.log_prob(batch.action) if discrete else mse(guess, batch.action).mean(-1)
@@ -190,21 +199,8 @@ class DecisionTransformer(ReplayAgent, name="decision_transformer"):
         """The context after the rewards `[N]` of the last step, in the units of the data's rewards."""
         return state._replace(target=state.target - torch.as_tensor(reward / self.config.return_scale).to(state.target))
 
-    def predict(
-        self,
-        observation: Any,
-        state: Any = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = False,
-        action_masks: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, Any]:
-        """As in stable-baselines3: give `state` back at the next call; it is forgotten where `episode_start`."""
-        single = self.spec.is_single(observation)
-        obs = self.spec.encode_obs(observation, not single, action_masks)
-        start = np.zeros(len(obs), bool) if episode_start is None else np.asarray(episode_start, bool).reshape(-1)
-        action, state = self.act_from(obs, state, start, explore=not deterministic)
-        action = self.spec.decode_action(action)
-        return (action[0] if single else action), state
+    def act_next(self, obs: np.ndarray, state: Any, start: Any, explore: bool) -> tuple[np.ndarray, Any]:
+        return self.act_from(obs, state, starts(start, len(obs)), explore)
 
     def _initial(self, columns: int) -> Context:
         c, spec, device = self.config, self.spec, self.device

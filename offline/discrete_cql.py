@@ -33,6 +33,9 @@ class DiscreteCQL(DQN, name="discrete_cql"):
         loss = mean (Huber(Q(s, a) - y) + alpha gap)
 
     With a distributional head Q is its mean, in both terms. Forbidden actions do not count.
+
+    Departures from the paper: Double DQN with one number for each action, as in d3rlpy (the paper's QR-DQN is
+    `discrete_cql_qr`); prioritised replay, if chosen, goes by the whole loss; those of DQN.
     """
 
     config: DiscreteCQLConfig = DiscreteCQLConfig()

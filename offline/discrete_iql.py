@@ -36,6 +36,8 @@ class DiscreteIQL(IQL, name="discrete_iql"):
         value, actor, critic as in IQL;  pi(.|s) a softmax,  Q(s, a) one of |A| outputs
 
     Only values of recorded actions are looked at, as in IQL, so that the outputs of the others are never trained.
+
+    Departures from the paper, which has continuous actions alone: the softmax, and the outputs of Q; else those of IQL.
     """
 
     config: IQLConfig = IQLConfig()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +11,8 @@ from torch import Tensor
 from ..agents.core.agent import Metrics
 from ..agents.core.batch import Batch
 from ..agents.core.config import Count, NonNegative
+from ..agents.core.errors import InvalidSetting
+from ..agents.core.spec import Spec
 from .cql import CQL, CQLConfig
 
 
@@ -36,14 +39,22 @@ class E2O(CQL, name="e2o"):
         w         = sigmoid(-T std_e Qbar_e(s', a')) + 1/2                                  (SUNRISE, arXiv 2007.04938)
         acts by     argmax of mean_e Q_e + lambda std_e Q_e over candidates from the policy  (likewise)
 
-    Online begins with the first step of `learn`; networks, optimisers and targets stay. The actor climbs the minimum
-    in both stages, which the paper leaves open. Candidates are samples of the one policy, since there is but one.
+    Online begins with the first step of `learn`; networks, optimisers and targets stay.
+
+    Departures, there being no code of the authors: candidates are samples of the one policy, where SUNRISE has a policy
+    for each critic; the actor climbs the minimum in both stages, rows are drawn uniformly from data and new ones
+    together, and N, T and lambda are ours, which the text that we have leaves open; those of CQL.
     """
 
     config: E2OConfig = E2OConfig()
 
     online = False
     """Whether the second stage has begun."""
+
+    def build(self, spec: Spec, c: Any) -> None:
+        if c.critic_head != "scalar" or c.critics < 2:
+            raise InvalidSetting("e2o compares numbers of critics in pairs: set critic_head to scalar, critics above 1")
+        super().build(spec, c)
 
     def step(self, batch: Batch) -> Metrics:
         self.online = self.steps > 0

@@ -22,14 +22,14 @@ class LBSACConfig(SACNConfig):
     """Step size of Adam for 256 transitions; it is scaled by the square root of `batch_size` / 256."""
     critics: Count = 4
     """Size of the critic ensemble."""
-    layer_norm: bool = True
-    """Normalise every critic layer over its units, before the activation."""
 
 
 class LBSAC(SACN, name="lb_sac"):
-    """LB-SAC (Nikulin et al. 2022, arXiv 2211.11092): SAC-N with few critics, layer norm and batches of B = 10,000.
+    """LB-SAC (Nikulin et al. 2022, arXiv 2211.11092): SAC-N with few critics and batches of B = 10,000.
 
-        step size = learning_rate sqrt(B / 256):  3e-4 becomes 1.875e-3
+        y, losses and order as in SAC-N,   step size = learning_rate sqrt(B / 256):  3e-4 becomes 1.875e-3
+
+    For hopper-medium, and in no other of their files, the authors' critics have layer norm.
 
     Departures from the authors' code: every critic has its own scale and shift in layer norm (there all share one);
     critics' losses are summed, not averaged (the same to Adam, but for its epsilon); and SAC-N's.

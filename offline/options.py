@@ -20,11 +20,11 @@ class Options:
     max_episode_steps: int = 0
     """Horizon for files that do not say where episodes were cut off; 0 = D4RL's, if known."""
     reward_scale: float = 1.0
-    """Rewards are multiplied by this."""
+    """Rewards are multiplied by this, and so are those of the environment if learning goes on online."""
     reward_shift: float = 0.0
-    """Added to every reward after scaling; -1 is usual for AntMaze."""
+    """Added to every reward after scaling, online as well; -1 is usual for AntMaze."""
     scale_returns: bool = False
-    """First scale rewards so that the best and the worst episode differ by 1000, as IQL does for MuJoCo."""
+    """First scale rewards, online as well, so that the best and the worst episode differ by 1000: IQL for MuJoCo."""
     clip_actions: bool = False
     """Clip actions beyond the bounds instead of refusing the file."""
     validation: float = 0.0

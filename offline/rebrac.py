@@ -62,7 +62,8 @@ class ReBRAC(TD3, name="rebrac"):
         actor     b1 mean |pi(s) - a|^2 - lambda mean min_e Q_e(s, pi(s)),  lambda = 1 / mean |min_e Q_e|, detached
 
     Squares are summed over action dimensions. Critics have layer normalisation after each ReLU; weights start as in
-    the authors' code. Online, after `fit`, b2 is 0 and b1 falls linearly to half, as in an author's later code (ClORL).
+    the authors' code. Online, after `fit`, b2 is 0 and b1 falls linearly, until it is half, as in an author's later
+    code (ClORL, where half of each batch is data: `replay` "balanced").
 
     Departures: at the cut-off end of an episode no next action is recorded, and its row is kept without that penalty,
     not dropped; the target policy follows the new actor, the authors' the one before the step.
@@ -81,10 +82,10 @@ class ReBRAC(TD3, name="rebrac"):
     @property
     def penalties(self) -> tuple[float, float]:
         """b1 and b2 at this moment."""
-        c = self.config
-        return (
-            (c.actor_penalty * (1.0 - 0.5 * self.progress), 0.0) if self.steps else (c.actor_penalty, c.critic_penalty)
-        )
+        c, left = self.config, 1.0 - self.progress
+        if not self.steps:
+            return c.actor_penalty, c.critic_penalty
+        return c.actor_penalty * 0.5 * (0.5 + left + abs(0.5 - left)), 0.0  # max(0.5, left), be it float or tensor
 
     def sample(self, buffer: Buffer, count: int = 1) -> Iterable[DataBatch]:  # type: ignore[override]
         for batch in super().sample(buffer, count):

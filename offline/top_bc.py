@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..agents.core.batch import Batch
 from ..agents.core.buffer import Buffer
 from ..agents.core.config import Share
+from ..agents.core.errors import InvalidSetting
 from .bc import BC, BCConfig
 from .trajectories import best_episodes
 
@@ -25,13 +26,20 @@ class TopBC(BC, name="top_bc"):
 
         D_x = the best int(x E) of E episodes by undiscounted return,   loss = BC's on rows of D_x, uniformly drawn
 
-    The share is one of episodes, as in CORL; the paper's authors count steps, which keeps other data where lengths
-    differ. Observations are normalised by the statistics of what is kept, in training and in acting.
+    Observations are normalised by the statistics of what is kept, in training and in acting.
+
+    Departures from the paper's code: the share is one of episodes, as in CORL, not of steps, which keeps other data
+    where lengths differ; networks are CORL's, without the history of 20 steps.
     """
 
     config: TopBCConfig = TopBCConfig()
     _whole: Buffer | None = None
     _best: Buffer
+
+    def view(self, buffer: Buffer) -> Buffer:
+        if buffer.sampler.weighted:
+            raise InvalidSetting("top_bc draws uniformly from the best episodes: leave weighting out, or take bc")
+        return super().view(buffer)
 
     def sample(self, buffer: Buffer, count: int = 1) -> Iterable[Batch]:
         if self._whole is not buffer:

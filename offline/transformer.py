@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..agents.core.bodies import body
+from ..agents.core.masks import forbid
 from ..agents.core.policies import Categorical
 from ..agents.core.spec import Spec
 
@@ -39,7 +40,7 @@ class CausalTransformer(nn.Module):
 
     def __init__(self, spec: Spec, width: int, blocks: int, heads: int, longest: int, dropout: float):
         super().__init__()
-        self.discrete, self.longest, self.dropout = spec.discrete, longest, dropout
+        self.spec, self.longest, self.dropout = spec, longest, dropout
         self.body, features = body(spec, ())
         self.of_return, self.of_obs = nn.Linear(1, width), nn.Linear(features, width)
         self.of_action = nn.Embedding(spec.actions, width) if spec.discrete else nn.Linear(spec.actions, width)
@@ -58,4 +59,4 @@ class CausalTransformer(nn.Module):
         x = torch.stack(tokens, 2) + self.of_time(time.clamp(max=self.longest - 1)).unsqueeze(2)
         x = F.dropout(self.norm(x.flatten(1, 2)), self.dropout, self.training)
         output = self.last(self.blocks(x)[:, 1::3])
-        return Categorical.of(output) if self.discrete else output.tanh()
+        return Categorical.of(forbid(self.spec, obs, output)) if self.spec.discrete else output.tanh()

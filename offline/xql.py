@@ -39,8 +39,10 @@ class XQL(IQL, name="xql"):
         value     mean (e^(z - M) - z e^-M - e^-M),  whose minimum is V(s) = beta log E exp(Qbar(s, a) / beta)
         critic    sum_e mean Huber_20(Q_e(s, a) - r - discount V(s')),  the rest as in IQL
 
-    Layer normalisation is in the value network alone. The authors also set dropout 0.5 there for AntMaze, which their
-    losses never turn on; it is left out.
+    Layer normalisation is in the value network alone.
+
+    Departures from the authors' code: dropout 0.5 there for AntMaze, which their losses never turn on, is left out,
+    and so are what is off by default: several steps of the value per batch, a gradient penalty; else none but IQL's.
     """
 
     config: XQLConfig = XQLConfig()

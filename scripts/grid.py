@@ -134,7 +134,7 @@ def run(job: Job, program: Sequence[str] = (f"{__package__}.main",)) -> bool:
     folder.path.parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-m", *program, *words]
-    with folder.path.with_suffix(".log").open("ab") as log:
+    with folder.path.with_name(f"{folder.path.name}.log").open("ab") as log:
         return subprocess.run(["nice", "-n", "10", *command], env=environment, stdout=log, stderr=log).returncode == 0
 
 

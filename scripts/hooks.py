@@ -131,9 +131,10 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
-                if signal.getsignal(number) != signal.SIG_IGN:
-                    self._before.setdefault(number, signal.signal(number, self._request))
+            hang_up = getattr(signal, "SIGHUP", signal.SIGTERM)
+            ignored = signal.getsignal(hang_up) == signal.SIG_IGN
+            for number in {signal.SIGINT, signal.SIGTERM, hang_up} - ({hang_up} if ignored else set()):
+                self._before[number] = signal.signal(number, self._request)
         self._output = redirect_stdout(Output(sys.stdout, self))  # type: ignore[type-var]
         self._output.__enter__()
         return self

@@ -11,6 +11,16 @@ import numpy as np
 
 from ..agents.core.checkpoint import write_atomically
 
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#000000", "#cc79a7", "#56b4e9", "#8c6d00", "#777777")
+DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (7, 2, 1, 2)), (0, (3, 1)), (0, (7, 2, 1, 2, 1, 2)), (0, (1, 4)))
+MARKERS = "os^Dv*PX<>"
+
+
+def style(place: int) -> dict[str, Any]:
+    """How the curve at that place is drawn, also without colour: no two of 70 have the same dashes and marker."""
+    look = {"color": COLOURS[place % len(COLOURS)], "linestyle": DASHES[place % len(DASHES)]}
+    return look | {"marker": MARKERS[place % len(MARKERS)], "linewidth": 1.6, "markersize": 5}
+
 
 def learning_curve(
     path: Path, title: str, unit: str, progress: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]]
@@ -50,7 +60,7 @@ class Curve(NamedTuple):
 def panels(path: Path, drawn: Mapping[str, Sequence[Curve]], unit: str) -> None:
     """Draws axes below each other, one for each name of `drawn`; the file's suffix decides the format.
 
-    Curves differ in their dashes as well, so that they can be told apart in black and white.
+    A curve looks the same in all of them.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -58,14 +68,15 @@ def panels(path: Path, drawn: Mapping[str, Sequence[Curve]], unit: str) -> None:
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "bellmark"}):
         figure = Figure(figsize=(7, 3.6 * len(drawn) + 0.4), layout="constrained")
         rows = figure.subplots(len(drawn), squeeze=False)[:, 0]
-        for axes, (name, curves) in zip(rows, drawn.items(), strict=True):
-            for i, curve in enumerate(curves):
-                colour, dashes = f"C{i % 10}", ("-", "--", "-.", ":")[i % 4]
-                axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.2, linewidth=0)
-                axes.plot(curve.x, curve.y, color=colour, linestyle=dashes, label=curve.name)
-            axes.set(xlabel=unit, ylabel=name)
+        names = list(dict.fromkeys(curve.name for curves in drawn.values() for curve in curves))
+        for axes, (metric, curves) in zip(rows, drawn.items(), strict=True):
+            for curve in curves:
+                look = style(names.index(curve.name))
+                axes.fill_between(curve.x, curve.low, curve.high, color=look["color"], alpha=0.2, linewidth=0)
+                axes.plot(curve.x, curve.y, markevery=0.1, label=curve.name, **look)
+            axes.set(xlabel=unit, ylabel=metric)
             axes.grid(alpha=0.3)
-            axes.legend(fontsize="small")
+            axes.legend(fontsize="small", handlelength=4)
         image, form = io.BytesIO(), path.suffix[1:]
         date = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(form)
         figure.savefig(image, format=form, metadata=date)

@@ -45,7 +45,7 @@ def draw(path: Path, found: Trace, title: str, with_entropy: bool) -> None:
     excess = over_estimation(found)
     word = "over" if excess >= 0 else "under"
     unknown = "the episode was cut off too early to tell"
-    axes.set(xlabel="step of the episode", ylabel="discounted return, in the units that the agent learns from")
+    axes.set(xlabel="step of the episode", ylabel="discounted return\n(in the units that the agent learns from)")
     axes.set_title(f"{title}\n" + (f"{word}-estimation: {abs(excess):.3g} on average" if excess == excess else unknown))
     axes.legend()
     axes.grid(alpha=0.3)

@@ -79,6 +79,7 @@ class SAC(EnsembleAgent, name="sac"):
         return metrics
 
     def update_critic(self, batch: Batch) -> Metrics:
+        """A step of the critics, and of what belongs to their loss."""
         return {"critic_loss": self.minimize("critic", self.critic_loss(batch))}
 
     def update_actor(self, batch: Batch) -> Metrics:
@@ -91,6 +92,7 @@ class SAC(EnsembleAgent, name="sac"):
 
     @torch.no_grad()
     def target(self, batch: Batch) -> Tensor:
+        """What outputs at (s, a) are compared with, as the head has it: `[B]` or `[B, K]`."""
         action, log_prob = self.actor(batch.next_obs).sample_with_log_prob()
         return self.backup(batch, self.next_output(batch.next_obs, action), log_prob)
 
@@ -104,9 +106,11 @@ class SAC(EnsembleAgent, name="sac"):
         return self.critic.head.backup(reward, batch.discount, next_output)
 
     def critic_loss(self, batch: Batch) -> Tensor:
+        """0-d: its mean over the batch, summed over the critics."""
         return 0.5 * self.regression(batch, self.critic.output(batch.obs, batch.action), self.target(batch))
 
     def actor_loss(self, batch: Batch, action: Tensor, log_prob: Tensor) -> Tensor:
+        """0-d, from the policy's actions `[B, A]` and their log-probabilities `[B]`."""
         return (self.temperature().detach() * log_prob - self.actor_value(batch.obs, action)).mean()
 
     def actor_value(self, obs: Tensor, action: Tensor) -> Tensor:
@@ -114,4 +118,5 @@ class SAC(EnsembleAgent, name="sac"):
         return self.critic(obs, action).amin(0)
 
     def temperature_loss(self, log_prob: Tensor) -> Tensor:
+        """0-d, from log-probabilities `[B]`."""
         return -(self.temperature.log * (log_prob + self.target_entropy)).mean()

@@ -74,11 +74,13 @@ class SACDiscrete(ReplayAgent, name="sac_discrete"):
 
     @torch.no_grad()
     def target(self, batch: Batch) -> Tensor:
+        """What Q(s, a) should be, `[B]`."""
         law = self.actor(batch.next_obs)
         value = (law.log_probs.exp() * self.critic_target(batch.next_obs).amin(0)).sum(1)
         return batch.reward + batch.discount * (value + self.temperature() * law.entropy())
 
     def critic_loss(self, batch: Batch) -> Tensor:
+        """0-d: its mean over the batch, summed over the critics."""
         value = self.critic(batch.obs)
         value = value.gather(2, batch.action[:, None].expand(len(value), -1, 1)).squeeze(2)
         error = mse(value, self.target(batch))
@@ -87,7 +89,9 @@ class SACDiscrete(ReplayAgent, name="sac_discrete"):
         return 0.5 * (batch.weight * error).mean(1).sum()
 
     def actor_loss(self, log_probs: Tensor, entropy: Tensor, value: Tensor) -> Tensor:
+        """0-d, from log-probabilities and values of all actions `[B, A]` and the entropy `[B]`."""
         return -((log_probs.exp() * value).sum(1) + self.temperature().detach() * entropy).mean()
 
     def temperature_loss(self, entropy: Tensor) -> Tensor:
+        """0-d, from the policy's entropies `[B]`."""
         return -(self.temperature.log * (self.target_entropy - entropy)).mean()

@@ -66,18 +66,22 @@ class TD3(EnsembleAgent, name="td3"):
         return metrics
 
     def smoothing(self, action: Tensor) -> Tensor:
+        """Noise for target actions, `[B, A]` as they are."""
         c = self.config
         return (c.target_noise * torch.randn_like(action)).clamp(-c.target_noise_clip, c.target_noise_clip)
 
     @torch.no_grad()
     def target(self, batch: Batch) -> Tensor:
+        """What outputs at (s, a) are compared with, as the head has it: `[B]` or `[B, K]`."""
         action = self.actor_target(batch.next_obs)
         action = (action + self.smoothing(action)).clamp(-1.0, 1.0)
         output = self.critic_target.lowest(self.critic_target.output(batch.next_obs, action))
         return self.critic.head.backup(batch.reward, batch.discount, output)
 
     def critic_loss(self, batch: Batch) -> Tensor:
+        """0-d: its mean over the batch, summed over the critics."""
         return self.regression(batch, self.critic.output(batch.obs, batch.action), self.target(batch))
 
     def actor_loss(self, batch: Batch) -> Tensor:
+        """0-d."""
         return -self.critic.first(batch.obs, self.actor(batch.obs)).mean()

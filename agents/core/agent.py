@@ -116,12 +116,11 @@ class Agent(Stateful):
 
     def make_normalizer(self) -> Normalizer:
         """How observations are normalised if the setting `normalize_obs` is on."""
-        spec = self.spec
-        if spec.has_images:
+        if self.spec.has_images:
             raise InvalidSetting("normalize_obs does not go with images, which are divided by 255: turn it off")
-        if spec.masked:
-            return FeatureNormalizer(spec.obs_size, spec.actions, epsilon=1e-3)
-        return Normalizer(spec.obs_shape, epsilon=1e-3)
+        if self.spec.masked:
+            return FeatureNormalizer(self.spec.obs_size, self.spec.actions, epsilon=1e-3)
+        return Normalizer(self.spec.obs_shape, epsilon=1e-3)
 
     def make_buffer(self, columns: int) -> Buffer:
         """The buffer that this agent wants for `columns` environments."""
@@ -137,10 +136,9 @@ class Agent(Stateful):
 
     def require_replay(self) -> None:
         """Raises InvalidSetting for an agent that cannot use old data."""
-        if "from data" in self.learns:
-            return
-        remedy = "take one with replay, such as iql, td3_bc or sac"
-        raise InvalidSetting(f"'{self.name}' learns only from what its own policy has just done, not data: {remedy}")
+        if "from data" not in self.learns:
+            source, remedy = "what its own policy has just done", "take one with replay, such as iql, td3_bc or sac"
+            raise InvalidSetting(f"'{self.name}' learns only from {source}, not data: {remedy}")
 
     def require_online(self) -> None:
         """Raises InvalidSetting for an agent that learns from recorded data alone."""
@@ -213,20 +211,23 @@ class Agent(Stateful):
     def predict(
         self,
         observation: Any,
-        state: tuple[np.ndarray, ...] | None = None,
+        state: Any = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
         action_masks: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+    ) -> tuple[np.ndarray, Any]:
         """stable-baselines3's `predict`: raw observations, one or a batch, to actions in the environment's units.
 
         `action_masks` `[actions]` or `[N, actions]` are sb3-contrib's: the choices that are allowed; all if None.
         """
         single = self.spec.is_single(observation)
         obs = self.spec.encode_obs(observation, not single, action_masks)
-        action = self.act_on(obs, explore=not deterministic)
-        action = self.spec.decode_action(action)
-        return (action[0] if single else action), state
+        action, state = self.act_next(obs, state, episode_start, not deterministic)
+        return self.spec.decode_action(action)[0 if single else ...], state
+
+    def act_next(self, obs: np.ndarray, state: Any, start: Any, explore: bool) -> tuple[np.ndarray, Any]:
+        """`act_on`, and what an agent with a memory remembers then; without one `state` stays."""
+        return self.act_on(obs, explore), state
 
     def learn(self, total_timesteps: int, **options: Any) -> Self:
         """Trains for so many environment steps more; see `loop.learn` for the options."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -42,6 +43,11 @@ class Recurrence(nn.Module):
             outputs.append(output)
             state = torch.cat(after, -1)[0] if self.cell == "lstm" else after[0]
         return torch.cat(outputs), state
+
+
+def starts(episode_start: Any, count: int) -> np.ndarray:
+    """Where episodes begin, bool `[count]`: nowhere if `episode_start` is None."""
+    return np.zeros(count, bool) if episode_start is None else np.asarray(episode_start, bool).reshape(-1)
 
 
 def forget(state: Tensor, start: Tensor) -> Tensor:

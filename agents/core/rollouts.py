@@ -41,6 +41,7 @@ class ActorCritic(nn.Module):
         self.make_heads(spec, hidden, c)
 
     def make_heads(self, spec: Spec, hidden: tuple[int, ...], c: RolloutConfig) -> None:
+        """Makes what reads the features: `spec` says of what shape they are."""
         self.actor, self.critic = make_actor(spec, hidden, c), make_critic(spec, hidden, c)
 
     def forward(self, obs: Tensor) -> tuple[Law, Tensor]:
@@ -49,9 +50,11 @@ class ActorCritic(nn.Module):
         return self.actor(features), self.critic(features)
 
     def law(self, obs: Tensor) -> Law:
+        """The law over actions in states `[B, ...]`."""
         return self.actor(self.body(obs))
 
     def value(self, obs: Tensor) -> Tensor:
+        """The values of states `[B, ...]`: `[B]`."""
         return self.critic(self.body(obs))
 
 
@@ -99,6 +102,7 @@ class RolloutAgent(Agent):
         return Buffer(self.spec, self.config.rollout_length + 2, columns, device=self.device)
 
     def law(self, obs: Tensor) -> Law:
+        """The law over actions in states `[B, ...]`."""
         return self.actor_critic.law(obs)
 
     def values(self, obs: Tensor) -> Tensor:

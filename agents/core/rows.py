@@ -67,6 +67,8 @@ class Rows:
         self.spec, self.columns, self.device = spec, columns, torch.device(device)
         self.recorded = False
         """Whether the rows are a data set, to be read but not written."""
+        self.reward_change = (1.0, 0.0)
+        """What rewards are multiplied by on the way in, and what is then added: as those of the data before were."""
         self._on_host = self.device.type == "cpu"
         self.ones = torch.ones(1, device=self.device)
         self._allocate(rows)
@@ -139,6 +141,9 @@ class Rows:
         """Completes the head rows with `action` and what followed, and moves the head on."""
         head, valid = self.head, step.valid
         self.transitions += int(np.count_nonzero(valid))
+        if self.reward_change != (1.0, 0.0):
+            factor, shift = self.reward_change
+            step = step._replace(reward=step.reward * np.float32(factor) + np.float32(shift))
         for name, value in (("action", action), *zip(FIELDS[2:], step[1:5], strict=True)):
             self._write(name, head, value)
         if not self._on_host:
@@ -194,7 +199,7 @@ class Rows:
         """Tensors (rows that hold something) and plain values, enough for `load_state` to go on exactly."""
         tensors = {name: values[: self.written] for name, values in self._tensors().items()}
         values = {"rows": self.rows, "columns": self.columns, "written": self.written, "head": self.head.tolist()}
-        return tensors, {**values, "lockstep": self._lockstep}
+        return tensors, {**values, "lockstep": self._lockstep, "reward_change": list(self.reward_change)}
 
     def load_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """Takes over what `state` gave. Raises InvalidCheckpoint for anything that it could not have given."""
@@ -208,6 +213,7 @@ class Rows:
         self._share_with_host()
         self.head = np.array(values["head"], np.int64)
         self._lockstep = values["lockstep"]
+        self.reward_change = tuple(values.get("reward_change", (1.0, 0.0)))
         self.transitions = int(self._valid.sum())
 
     def _check_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
@@ -220,6 +226,9 @@ class Rows:
         sound = [type(value) for value in found] == [int, int, int, list, bool]
         sound = sound and len(head) == columns and 0 <= written <= rows >= 2
         sound = sound and all(type(place) is int and 0 <= place < max(written, 1) for place in head)
+        change: Any = values.get("reward_change", [1.0, 0.0])  # older checkpoints have none
+        sound = sound and type(change) is list and [*map(type, change)] == [float, float]
+        sound = sound and all(map(math.isfinite, change))
         if not sound or (lockstep and len(set(head)) > 1):
             raise InvalidCheckpoint(f"the saved buffer contradicts itself: {dict(values)}")
         self._require_memory(rows)

@@ -24,6 +24,7 @@ def spread(buffer: Buffer, room: int, columns: int) -> Buffer:
     other = type(buffer)(
         buffer.spec, share + buffer.ahead + room + 1, columns, sampler=buffer.sampler.fresh(), device=buffer.device
     )
+    other.reward_change = buffer.reward_change
     kept, places = [], []
     for column in range(columns):
         first = max(column * share - buffer.ahead, 0)

@@ -94,6 +94,7 @@ class NPG(RolloutAgent, name="npg"):
         return metrics | {"value_loss": loss.detach()}
 
     def policy_step(self, batch: RolloutBatch) -> Metrics:
+        """Moves the policy once, by all of a rollout."""
         c, law = self.config, self.law(batch.obs)
         assert isinstance(law, tuple)
         old = type(law)(*(part.detach().clone() for part in law))  # a part may be a parameter itself
@@ -116,6 +117,7 @@ class NPG(RolloutAgent, name="npg"):
         return torch.ones_like(natural.slope)
 
     def value_step(self, batch: RolloutBatch, loss: Tensor) -> Tensor:
+        """The step s of the equations, flat, where `loss` is the mean squared error."""
         c, value = self.config, self.value(batch.obs)
         variance = loss.detach()
         divergence = (value - value.detach()).square().mean() / (2.0 * variance)

@@ -72,15 +72,18 @@ class PPO(RolloutAgent, name="ppo"):
         return self.actor_critic(batch.obs)
 
     def policy_loss(self, ratio: Tensor, batch: RolloutBatch) -> Tensor:
+        """0-d, from the ratios `[B]`."""
         return clipped_surrogate(ratio, self.normalized_advantage(batch), self.clip).mean()
 
     def value_loss(self, value: Tensor, batch: RolloutBatch) -> Tensor:
+        """0-d, from present values of the shape of `batch.value`."""
         if self.config.value_clip:
             return clipped_value(value, batch.value, batch.target, self.config.value_clip).mean()
         return mse(value, batch.target).mean()
 
     @property
     def clip(self) -> float:
+        """How far the ratio may be from 1 at this moment."""
         return self.config.clip * scheduled(self.config.clip_schedule, self.progress)
 
     @torch.no_grad()

@@ -16,7 +16,7 @@ from ..core.buffer import Buffer
 from ..core.config import Count
 from ..core.errors import UnsupportedSpace
 from ..core.policies import Law
-from ..core.recurrence import Cell, Recurrence, forget
+from ..core.recurrence import Cell, Recurrence, forget, starts
 from ..core.rollouts import ActorCritic, vector_spec
 from ..core.spec import Spec
 from .ppo import PPO, PPOConfig
@@ -147,22 +147,10 @@ class RecurrentPPO(PPO, name="recurrent_ppo"):
         law = self.actor_critic.actor(features)
         return (law.sample() if explore else law.mode()).cpu().numpy(), state
 
-    def predict(
-        self,
-        observation: Any,
-        state: tuple[np.ndarray, ...] | None = None,
-        episode_start: np.ndarray | None = None,
-        deterministic: bool = False,
-        action_masks: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """As in stable-baselines3: give `state` back at the next call; it is forgotten where `episode_start`."""
-        single = self.spec.is_single(observation)
-        obs = self.spec.encode_obs(observation, not single, action_masks)
+    def act_next(self, obs: np.ndarray, state: Any, start: Any, explore: bool) -> tuple[np.ndarray, Any]:
         before = None if state is None else torch.as_tensor(state[0], device=self.device)
-        start = np.zeros(len(obs), bool) if episode_start is None else np.asarray(episode_start, bool).reshape(-1)
-        action, after = self.act_from(obs, before, start, explore=not deterministic)
-        action = self.spec.decode_action(action)
-        return (action[0] if single else action), (after.cpu().numpy(),)
+        action, after = self.act_from(obs, before, starts(start, len(obs)), explore)
+        return action, (after.cpu().numpy(),)
 
     # ---- learning ----------------------------------------------------------------------------------------------
 

@@ -134,6 +134,7 @@ class DQN(ReplayAgent, name="dqn"):
 
     @torch.no_grad()
     def target(self, batch: Batch) -> Tensor:
+        """What outputs at (s, a) are compared with, as the head has it: `[B]` or `[B, K]`."""
         return self.q.head.backup(batch.reward, batch.discount, self.next_output(batch.next_obs))
 
     def next_output(self, obs: Tensor) -> Tensor:
@@ -147,6 +148,7 @@ class DQN(ReplayAgent, name="dqn"):
         return self.q.loss(batch.obs, batch.action, self.target(batch))
 
     def q_loss(self, batch: Batch) -> Tensor:
+        """0-d; reports errors to prioritised replay."""
         losses = self.losses(batch)
         if self.prioritized:
             self.prioritize(batch, self.q.head.error(losses.detach()))

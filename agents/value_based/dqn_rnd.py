@@ -54,5 +54,6 @@ class DQNRND(DQN, NoveltyAgent, name="dqn_rnd"):
 
     @torch.no_grad()
     def bonus(self, novelty: Tensor) -> Tensor:
+        """What is added to rewards, `[B]`, from novelties `[B]`, which enter their running deviation first."""
         self.novelty_normalizer.update(novelty)
         return self.config.intrinsic_coef * self.novelty_normalizer.scale(novelty)

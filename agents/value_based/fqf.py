@@ -60,6 +60,8 @@ class FQF(DQN, name="fqf"):
         proposal      gradient in tau_i: 2 Z_{tau_i}(s, a) - Z_{mid_i}(s, a) - Z_{mid_{i-1}}(s, a)     (proposition 1),
                       -c times the entropy of (tau_{i+1} - tau_i)_i; features psi are not changed by it
 
+    The fractions at s' come from a copy of the proposal that follows with the target network, as in the authors' code.
+
     Departures from the paper: those of IQN; Adam instead of RMSProp for the proposals.
     """
 
@@ -109,6 +111,7 @@ class FQF(DQN, name="fqf"):
         return quantile_huber(output, self.target(batch), fractions, self.q.head.threshold)
 
     def proposal_loss(self, batch: Batch) -> Tensor:
+        """0-d; its gradient, not its value, is what the equations say."""
         with torch.no_grad():
             features = self.q.body(batch.obs)
         edges = self.proposal(features)

@@ -6,25 +6,30 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from textwrap import fill
 from typing import Any
 
 import numpy as np
 
 from .. import statistics
+from ..plots import style
 from .summary import Summary
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#000000", "#cc79a7", "#56b4e9", "#8c6d00", "#777777")
-DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (7, 2, 1, 2)), (0, (3, 1)), (0, (7, 2, 1, 2, 1, 2)), (0, (1, 4)))
-MARKERS = "os^Dv*PX<>"
 PUBLISHED = (":", "--", "-.")
 """Dashes of published scores, which have no markers; there are no more of them in one picture."""
 
 
-def style(place: int) -> dict[str, Any]:
-    """How the contestant at that place is drawn; no two of 70 have the same dashes and marker."""
-    look = {"color": COLOURS[place % len(COLOURS)], "linestyle": DASHES[place % len(DASHES)]}
-    return look | {"marker": MARKERS[place % len(MARKERS)], "linewidth": 1.6, "markersize": 5}
+def pieces(name: str) -> list[str]:
+    """The name of a contestant, cut where a line may break: after a colon, or a comma that is not within brackets."""
+    return re.findall(r"(?:\[[^\]]*\]|[^:,])+[:,]?|[:,]", name)
+
+
+def filled(name: str, width: int = 16) -> str:
+    """The pieces of a name on lines of that width, where they fit."""
+    lines = [""]
+    for piece in pieces(name):
+        lines += [""] if lines[-1] and len(lines[-1] + piece) > width else []
+        lines[-1] += piece
+    return "\n".join(lines)
 
 
 class Picture:
@@ -111,7 +116,7 @@ def aggregates(s: Summary) -> dict[str, str]:
                 p.axes.plot([value], [line], color=look["color"], marker=look["marker"], markersize=8)
             better = "lower" if name == "optimality gap" else "higher"
             p.axes.figure.suptitle(f"{name} ({better} is better)", fontsize=11)
-            p.axes.set_yticks(range(len(s.ranked)), [fill(c, 16) for c in s.ranked], fontsize=9)
+            p.axes.set_yticks(range(len(s.ranked)), [filled(c) for c in s.ranked], fontsize=9)
             p.axes.set_ylim(len(s.ranked) - 0.5, -0.5)
         found[name] = p.svg
     return found

@@ -76,11 +76,15 @@ def page(s: Summary, command: Sequence[str]) -> str:
 
 
 def table(about: str, columns: Sequence[str], lines: Iterable[Sequence[str]], text: Sequence[int] = ()) -> str:
-    """A table that scrolls by itself where the screen is narrow, also with the keyboard. `text` columns break lines."""
+    """A table that scrolls by itself where the screen is narrow, also with the keyboard. `text` columns break lines.
+
+    So does the first, of contestants' names.
+    """
 
     def cells(tag: str, line: Sequence[str]) -> str:
         kinds = (' class="text"' if place in text else "" for place in range(len(line)))
-        return "".join(f"<{tag}{kind}>{escape(cell)}</{tag}>" for kind, cell in zip(kinds, line, strict=True))
+        words = ("<wbr>".join(map(escape, figures.pieces(line[0]))), *map(escape, line[1:]))
+        return "".join(f"<{tag}{kind}>{cell}</{tag}>" for kind, cell in zip(kinds, words, strict=True))
 
     body = "".join(f"<tr>{cells('td', line)}</tr>" for line in lines)
     head = f"<thead><tr>{cells('th', columns)}</tr></thead>"
@@ -196,26 +200,21 @@ def published(s: Summary) -> str:
 
 
 def protocol(s: Summary) -> str:
-    lines = []
+    lines, versions = [], dict[str, list[str]]()
     for c, task in s.pairs():
         own = of(s.runs, c, task)
         first, seeds = own[0], " ".join(str(run.seed) for run in own)
-        versions = ", ".join(f"{name} {version}" for name, version in first.versions.items()) or "not recorded"
+        words = ", ".join(f"{name} {version}" for name, version in first.versions.items()) or "not recorded"
+        versions.setdefault(words, []).append(c)
         differ = "; ".join(dict.fromkeys(text for run in own for text in run.untranslated)) or "-"
-        cells = (f"{s.which} of {len(first.mean)}", first.protocol or "not stated", seeds, versions)
-        lines.append((c, task, *cells, first.data_hash[:16] or "-", differ, first.source))
-    columns = (
-        "contestant",
-        "task",
-        "evaluation",
-        "how",
-        "seeds",
-        "versions",
-        "data sha256",
-        "untranslated",
-        "first run",
+        hashes = "; ".join(dict.fromkeys(run.data_hash[:16] for run in own if run.data_hash)) or "-"
+        cells = (f"{s.which} of {len(first.mean)}", first.protocol or "not stated", seeds, hashes)
+        lines.append((c, task, *cells, differ, first.source))
+    columns = ("contestant", "task", "evaluation", "how", "seeds", "data sha256", "untranslated", "first run")
+    stated = "".join(
+        f"<li>{escape(', '.join(dict.fromkeys(who)))}: {escape(words)}</li>" for words, who in versions.items()
     )
-    return table("Protocol", columns, lines, (3, 5, 7)) if lines else ""
+    return f"{table('Protocol', columns, lines, (3, 6, 7))}<h3>Versions</h3><ul>{stated}</ul>" if lines else ""
 
 
 def commands(s: Summary, command: Sequence[str]) -> str:

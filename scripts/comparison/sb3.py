@@ -2,6 +2,9 @@
 
 Takes the words of `bellmark train`, translates the settings, and leaves a run folder with evaluations of the same
 protocol: the same environments, episodes, cadence and seeds as ours. Nothing can be resumed.
+
+Where observations are vectors it trains in its own vector environment, as people run it. For images, dictionaries and
+numbers of choices it gets ours, so that the protocol of Atari's games and the networks are the same (`adapter`).
 """
 
 from __future__ import annotations
@@ -46,17 +49,19 @@ def run(agent: str, options: train.Options, config: dict[str, Any], argv: list[s
         import stable_baselines3
     except ImportError as error:
         raise MissingExtra("stable-baselines3", "sb3") from error
-    if options.compile or options.backend != "sync" or options.env.startswith(("ALE/", "MinAtar/")):
-        raise InvalidSetting("stable-baselines3 runs here on vectors in one process: leave the sb3 contestant out")
+    if options.compile or options.backend != "sync":
+        raise InvalidSetting("stable-baselines3 runs here in one process, not compiled: leave the sb3 contestant out")
+    from .adapter import needed
+
     torch.set_num_threads(options.threads)
     algorithm = getattr(stable_baselines3, agent.upper())
     known = set(inspect.signature(algorithm.__init__).parameters)
     env_kwargs = arguments.keywords(options.env_kwargs)
     with make_env(options.env, min(EVALUATION_ENVS, max(options.eval_episodes, 1)), **env_kwargs) as env:
-        translation = translate(agent, config, known, env.spec, options.num_envs)
+        translation = translate(agent, config, known, env.spec, options.num_envs, needed(env.spec))
         folder = RunFolder(options.run)
         with folder.create(manifest(agent, options, config, argv, env, translation)):
-            model = build(agent, algorithm, options, translation, env_kwargs)
+            model = build(algorithm, options, translation, env.spec, env_kwargs)
             learn(model, folder, env, options)
     return 0
 
@@ -88,13 +93,21 @@ def manifest(
     }
 
 
-def build(agent: str, algorithm: Any, options: train.Options, found: Translation, env_kwargs: dict[str, Any]) -> Any:
+def build(algorithm: Any, options: train.Options, found: Translation, spec: Spec, env_kwargs: dict[str, Any]) -> Any:
+    """Its model, with its environments."""
     from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.noise import NormalActionNoise
     from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike
     from stable_baselines3.common.vec_env import VecNormalize
 
-    venv: Any = make_vec_env(options.env, options.num_envs, seed=options.seed, env_kwargs=env_kwargs)
+    from .adapter import Environments, cnn_policy, needed
+
+    venv: Any
+    if needed(spec):
+        env = make_env(options.env, options.num_envs, autoreset="same_step", **env_kwargs)
+        venv = Environments(env, found.clip_reward)
+    else:
+        venv = make_vec_env(options.env, options.num_envs, seed=options.seed, env_kwargs=env_kwargs)
     settings = dict(found.settings)
     policy = settings["policy_kwargs"]
     if found.normalize:
@@ -106,7 +119,10 @@ def build(agent: str, algorithm: Any, options: train.Options, found: Translation
         policy["activation_fn"] = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}[policy["activation_fn"]]
     if "optimizer_kwargs" in policy:
         policy["optimizer_class"] = RMSpropTFLike
-    return algorithm("MlpPolicy", venv, seed=options.seed, device=options.device, **settings)
+    if spec.is_image:
+        policy |= cnn_policy(spec, policy.get("ortho_init", False))
+    kind = "CnnPolicy" if spec.is_image else "MlpPolicy"
+    return algorithm(kind, venv, seed=options.seed, device=options.device, **settings)
 
 
 class Actor:
@@ -114,7 +130,8 @@ class Actor:
 
     def __init__(self, model: Any, spec: Spec):
         self.model, self.spec, self.normalize = model, spec, getattr(model.get_env(), "normalize_obs", None)
-        self.low, self.high = (np.asarray(bound, np.float32) for bound in (spec.action_low, spec.action_high))
+        if not spec.discrete:
+            self.low, self.high = (bound.reshape(-1) for bound in (model.action_space.low, model.action_space.high))
 
     def act_on(self, obs: np.ndarray, explore: bool) -> np.ndarray:
         if self.normalize is not None:

@@ -179,6 +179,9 @@ def _warnings(s: Summary) -> list[str]:
             found.append(f"{c}, {task}: its runs learnt from different data")
         for text in dict.fromkeys(text for run in own for text in run.untranslated):
             found.append(f"{c}, {task}: not the same as ours: {text}")
+    for row in s.published:
+        if row.deviation == 0:
+            found.append(f"{row.contestant}, {row.env}, published: no spread; the empty interval is no certainty")
     for task in s.tasks if s.runs else []:
         own = [run for run in s.runs if run.env == task]
         ends = {

@@ -53,10 +53,17 @@ class Translation(NamedTuple):
     """Arguments of its VecNormalize; empty for none."""
     untranslated: list[str]
     """What differs all the same, in words."""
+    clip_reward: bool = False
+    """Whether its environments give the signs of rewards."""
 
 
-def translate(agent: str, config: Mapping[str, Any], known: set[str], spec: Any, num_envs: int) -> Translation:
-    """The settings of our `agent` for the algorithm of that name. `known` are the arguments that it has."""
+def translate(
+    agent: str, config: Mapping[str, Any], known: set[str], spec: Any, num_envs: int, adapted: bool = False
+) -> Translation:
+    """The settings of our `agent` for the algorithm of that name. `known` are the arguments that it has.
+
+    `adapted` environments are ours, in our units, and can clip rewards.
+    """
     rest, theirs, policy, different = dict(config), dict[str, Any](), dict[str, Any](), list[str]()
 
     def take(*names: str) -> bool:
@@ -92,7 +99,8 @@ def translate(agent: str, config: Mapping[str, Any], known: set[str], spec: Any,
     if take("activation", "orthogonal"):
         policy |= {"activation_fn": config["activation"], "ortho_init": config["orthogonal"]}
     if take("log_std") and not spec.discrete:
-        halves = {(high - low) / 2 for low, high in zip(spec.action_low, spec.action_high, strict=True)}
+        ranges = [] if adapted else zip(spec.action_low, spec.action_high, strict=True)
+        halves = {(high - low) / 2 for low, high in ranges} or {1.0}
         policy["log_std_init"] = config["log_std"] + math.log(max(halves))  # theirs is in the environment's units
         if len(halves) > 1:
             different.append(f"log_std = {config['log_std']:g} in [-1, 1]: its action ranges differ")
@@ -106,6 +114,8 @@ def translate(agent: str, config: Mapping[str, Any], known: set[str], spec: Any,
         normalize["gamma"] = config["gamma"]
     if agent == "a2c" and config["batch_size"] >= config["rollout_length"] * num_envs:
         rest.pop("batch_size")
+    if adapted:
+        take("clip_reward")
     for name, value in rest.items():
         if NEUTRAL.get(name, ...) == value and RENAMED.get(name) not in known:
             continue
@@ -113,7 +123,7 @@ def translate(agent: str, config: Mapping[str, Any], known: set[str], spec: Any,
             theirs[RENAMED[name]] = value
         elif name not in SILENT:
             different.append(f"{name} = {value}")
-    return Translation(theirs | {"policy_kwargs": policy}, normalize, different)
+    return Translation(theirs | {"policy_kwargs": policy}, normalize, different, adapted and config["clip_reward"])
 
 
 def course(value: float, schedule: str) -> float | Callable[[float], float]:

@@ -8,6 +8,7 @@ import torch
 from bellmark.agents.core.balanced import Balanced
 from bellmark.agents.core.batch import Step
 from bellmark.agents.core.errors import InvalidCheckpoint
+from checks import batch_of
 from helpers import build, filled_buffer, spec_of
 
 NEW = 100.0
@@ -98,6 +99,14 @@ def test_the_boundary_is_saved():
     for bad in (-1, 10**6):
         with pytest.raises(InvalidCheckpoint, match="data end in row"):
             other.load_state(tensors | {"first": torch.tensor(bad)}, values)
+
+
+@pytest.mark.parametrize(("share", "target"), [(1.0, 10.207), (0.0, 9.91)])
+def test_rlpd_may_leave_the_entropy_out_of_its_target(share, target):
+    agent = build("rlpd", False, critics=2, temperature=0.2, entropy_in_target=share)
+    batch = batch_of()
+    found = agent.backup(batch, torch.tensor([[9.0]]), torch.tensor([-1.5]))
+    np.testing.assert_allclose(found.item(), target, rtol=1e-6)
 
 
 def test_rlpd_is_redq_with_its_settings():

@@ -102,6 +102,20 @@ def test_every_discrete_agent_keeps_to_the_masks(name):
     assert Guarded.asked > 1200 and Guarded.forbidden == 0
 
 
+@pytest.mark.parametrize("multi", [False, True])
+@pytest.mark.parametrize("name", sorted(find_agents()))
+def test_no_agent_acts_against_a_mask(name, multi):
+    """Those that learn from data alone as well; an agent that cannot keep to masks says so."""
+    kind, obs = find_agents()[name], random_obs(100)
+    try:
+        agent = kind(masked_spec(MULTI if multi else PLAIN), kind.config.override(small(name)))
+    except BellmarkError:
+        return
+    for explore in (False, True):
+        action = agent.act(obs, explore)
+        assert obs[:, 3:].gather(1, action + torch.tensor([0, 2]) if multi else action.unsqueeze(1)).all()
+
+
 @pytest.mark.parametrize(("name", "multi"), [("dqn", False), ("ppo", False), ("ppo", True)])
 def test_none_of_1e5_samples_is_invalid(name, multi):
     kind = find_agents()[name]

@@ -90,3 +90,14 @@ def test_freeway_ends_after_2500_frames_and_calls_it_terminal():
         steps = [env.step(np.zeros(1, np.int64)) for _ in range(2501)]
         assert [bool(step.terminated[0]) for step in steps] == [False] * 2500 + [True]
         assert not any(step.truncated[0] for step in steps)
+
+
+def test_a_game_that_does_not_end_is_cut_off(monkeypatch):
+    """Seaquest with one action held, and its dangers left out."""
+    with make("MinAtar/Seaquest-v0") as env:
+        env.reset(0)
+        game = env.env.envs[0].unwrapped.env
+        monkeypatch.setattr(game, "act", lambda action: (0.0, False))
+        steps = [env.step(np.zeros(1, np.int64)) for _ in range(minatar.LONGEST)]
+        assert [(s.terminated[0], s.truncated[0]) for s in steps[-2:]] == [(False, False), (False, True)]
+        assert env.pop_episodes()[0].length == minatar.LONGEST

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from bellmark.agents.core.errors import InvalidSetting
 from bellmark.offline.e2o import weighted_min_pair
 from bellmark.offline.edac import likeness
 from bellmark.offline.sac_rnd import Predictor, Prior
@@ -196,6 +197,13 @@ def test_e2o_loosens_its_target_and_weighs_rows_by_their_doubt():
     np.testing.assert_allclose(weight.item(), 0.5, atol=1e-6)
     for values, expected in (([[1.0], [1.0]], 1.0), ([[1.0], [1.2]], 0.6192029)):
         np.testing.assert_allclose(e2o_with(values).loosened(batch_of())[1].item(), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{"critic_head": "c51"}, {"critic_head": "quantile"}, {"critics": 1}])
+def test_e2o_refuses_what_it_cannot_pair(settings):
+    """The minimum of two distributions is none: with c51 the probabilities of a target once summed up to `atoms`."""
+    with pytest.raises(InvalidSetting, match="in pairs"):
+        build("e2o", False, **settings)
 
 
 def test_e2o_is_cql_before_the_first_step_and_weighted_sac_after():

@@ -49,8 +49,9 @@ def test_rebrac_actor_loss_of_the_card():
     np.testing.assert_allclose(loss.item(), 0.5625, rtol=1e-6)
     (gradient,) = torch.autograd.grad(loss, action)
     torch.testing.assert_close(gradient, 0.1 * (action - batch.action).detach() - 0.25 * slope / 2.0)
-    agent.steps, agent.progress = 1, 0.5
-    np.testing.assert_allclose(agent.penalties, (0.075, 0.0))
+    for progress, share in ((0.0, 1.0), (0.2, 0.8), (0.5, 0.5), (0.9, 0.5)):
+        agent.steps, agent.progress = 1, progress
+        np.testing.assert_allclose(agent.penalties, (0.1 * share, 0.0))
 
 
 def test_rebrac_critics_normalise_after_the_activation():

@@ -148,7 +148,8 @@ def test_shipped_settings_are_valid_and_say_where_they_come_from(path):
     assert set(settings.agent) <= set(kind.config.override(settings.agent).to_dict())
     task = tuned.task(path)
     if task in references():
-        assert dataclasses.replace(fit.Options(data="x"), **settings.run).updates >= 10_000
+        options = dataclasses.replace(fit.Options(data="x"), **settings.run)
+        assert options.updates + options.learn_steps >= 10_000
         assert set(settings.data) <= set(dataclasses.asdict(dataclasses.replace(DataOptions(), **settings.data)))
     else:
         assert dataclasses.replace(train.Options(env="x"), **settings.run).steps >= 10_000

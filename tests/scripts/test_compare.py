@@ -9,7 +9,9 @@ import pytest
 from bellmark.agents.core.errors import InvalidData, InvalidSetting
 from bellmark.agents.core.spec import Spec
 from bellmark.scripts.comparison import readers, running
+from bellmark.scripts.comparison.console import show
 from bellmark.scripts.comparison.contestants import parse, words
+from bellmark.scripts.comparison.page import interval
 from bellmark.scripts.comparison.runs import Published, Run, named
 from bellmark.scripts.comparison.summary import summarize
 from bellmark.scripts.comparison.translation import translate
@@ -111,6 +113,20 @@ def test_the_summary_counts_what_it_is_given():
     assert best.aggregates["a", "mean"].value == 0.5 and "flatter" in best.warnings[0]
 
 
+@pytest.mark.parametrize("width", [60, 80])
+def test_every_number_stands_whole_in_a_terminal(width, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    runs = [run(name, seed, [0, -1000.5 * seed]) for name in ("td3:hidden=[64,64]", "sb3:td3") for seed in (1, 2)]
+    s = summarize(runs, [Published("c", "Env-v0", 0, 1.0, 0.0, 3, "std over seeds", "")])
+    show(s)
+    out = capsys.readouterr().out
+    whole = interval(s.means["sb3:td3", "Env-v0"])
+    assert whole == "-1,501 [-7,857, 4,856]" and (width < 80 or whole in out) and "4,856]" in out
+    e = s.aggregates["sb3:td3", "IQM"]
+    assert f"[{e.low:.2f}," in out and f" {e.high:.2f}]" in out
+    assert "no spread" in out
+
+
 def test_settings_in_the_words_of_stable_baselines3():
     stable_baselines3 = pytest.importorskip("stable_baselines3")
     from inspect import signature
@@ -150,11 +166,13 @@ def test_actions_of_stable_baselines3_are_rescaled_for_our_environments():
     from types import SimpleNamespace
 
     from bellmark.scripts.comparison.sb3 import Actor
+    from gymnasium.spaces import Box
 
     bounds = {"action_low": (-2.0, 0.0), "action_high": (2.0, 1.0)}
     spec = Spec(obs_shape=(3,), actions=2, discrete=False, action_shape=(2,), **bounds)
     action = np.array([[2.0, 0.25], [-1.0, 1.0]], np.float32)
-    model = SimpleNamespace(predict=lambda obs, deterministic: (action, None), get_env=lambda: None)
+    space = Box(np.array(spec.action_low, np.float32), np.array(spec.action_high, np.float32))
+    model = SimpleNamespace(predict=lambda *_, deterministic: (action, None), get_env=lambda: None, action_space=space)
     np.testing.assert_allclose(Actor(model, spec).act_on(np.zeros((2, 3)), explore=False), [[1.0, -0.5], [-0.5, 1.0]])
 
 

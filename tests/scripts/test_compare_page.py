@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bellmark.scripts.comparison import figures
-from bellmark.scripts.comparison.page import page
+from bellmark.scripts.comparison.page import page, protocol
 from bellmark.scripts.comparison.runs import Published, Run
 from bellmark.scripts.comparison.summary import Summary, summarize
 
@@ -138,6 +138,28 @@ def test_the_file_needs_nothing_else(report):
     assert "<script" not in text and "&lt;script&gt;" in text
     ids = re.findall(r'\bid="([^"]*)"', text)
     assert len(ids) == len(set(ids))
+
+
+def test_versions_are_stated_once_for_all_that_share_them():
+    s = summary()
+    first, *others = s.runs
+    newer = first._replace(versions={"torch": "3"})
+    text = protocol(summarize([newer, *others], []))
+    assert text.count("torch 2") == text.count("torch 3") == 1
+    assert "<li>td3: torch 3</li>" in text
+
+
+def test_data_of_every_run_is_stated():
+    runs = [run._replace(data_hash=f"{run.seed}" * 64) for run in summary().runs]
+    assert "1111111111111111; 2222222222222222; 3333333333333333" in protocol(summarize(runs, []))
+
+
+def test_names_break_between_settings():
+    name = "a=sb3:td3:hidden=[64,64],actor_delay=1"
+    assert figures.pieces(name) == ["a=sb3:", "td3:", "hidden=[64,64],", "actor_delay=1"]
+    assert figures.filled(name) == "a=sb3:td3:\nhidden=[64,64],\nactor_delay=1"
+    for odd in ("", "::", "a,,b", "[,", "x]y,", ",[a:b],c:"):
+        assert "".join(figures.pieces(odd)) == odd
 
 
 def test_lines_differ_without_colour():

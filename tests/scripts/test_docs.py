@@ -72,6 +72,17 @@ def test_a_curve_on_data_is_d4rls_score():
     assert docs.measured(found)[2].startswith("| updates | lowest | mean D4RL score |")
 
 
+def test_evidence_that_comes_later_is_found(tmp_path, monkeypatch):
+    entry = '[[entry]]\nname = "{}"\ncommand = ["train", "c51", "--env", "CartPole-v1"]\nseeds = [1, 2]\n'
+    (tmp_path / "later.toml").write_text(entry.format("measured") + entry.format("planned"))
+    head = "name,seed,clock,mean,episodes,normalized_mean\n"
+    (tmp_path / "later-curves.csv").write_text(head + "measured,1,10,1.0,5,\nmeasured,2,10,4.0,5,\n")
+    monkeypatch.setattr(docs, "FOLDER", tmp_path)
+    ((agent, (found,)),) = docs.curves.__wrapped__().items()
+    assert (agent, found.command) == ("c51", "bellmark train c51 --env CartPole-v1")
+    assert found.score.tolist() == [[1.0], [4.0]] and found.episodes == 5
+
+
 @pytest.fixture
 def tutorial(tmp_path, monkeypatch):
     """The blocks of the tutorial as one module, which has been run; its agent is forgotten afterwards."""

@@ -95,9 +95,9 @@ def test_what_a_variant_sets():
 
 
 def test_a_variant_without_equations_shows_those_of_its_parent():
-    (equations,) = read(agent_class("discrete_cql")).equations
-    assert not read(agent_class("discrete_cql_qr")).equations
-    assert equations.splitlines()[-1].strip() in page("discrete_cql_qr")
+    (equations,) = read(agent_class("dqn")).equations
+    assert not read(agent_class("noisy_dqn")).equations
+    assert equations.splitlines()[-1].strip() in page("noisy_dqn")
 
 
 def test_shared_equations_are_shown():

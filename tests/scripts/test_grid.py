@@ -71,3 +71,10 @@ def test_the_table_states_range_interval_and_n():
     assert line == f"| `bellmark train x` | 10 | 3.0 | 1.0 to 6.0 | [{low:.1f}, {high:.1f}] | 3 |  |"
     half = 4.30265 * 7**0.5 / 3**0.5  # Student's quantile for two degrees of freedom; the variance is 7
     assert (low, high) == pytest.approx((3.0 - half, 3.0 + half), rel=1e-5)
+
+
+def test_every_job_has_a_log_of_its_own(here):
+    """Also those whose names have dots, as files of data do."""
+    for name in ("a.hdf5-1", "a.hdf5-2"):
+        grid.run(grid.Job(name, 1, ["train", "nothing", "--env", "CartPole-v1"], here / name))
+        assert "no agent 'nothing'" in (here / f"{name}.log").read_text()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from bellmark.scripts import plot
 from bellmark.scripts.plot import joined, smoothed
+from bellmark.scripts.plots import Curve, panels
 from bellmark.scripts.run_folder import RunFolder
 
 
@@ -70,6 +71,21 @@ def test_smoothing_is_a_running_mean():
     expected = [y[max(i - 6, 0) : i + 1].mean() for i in range(50)]
     np.testing.assert_allclose(smoothed(np.stack([np.arange(50.0), y]), 7)[1], expected)
     assert joined("a", [np.array([[0.0, 1.0], [2.0, 4.0]])]).name == "a"
+
+
+def test_a_curve_looks_the_same_in_all_axes_and_unlike_others_without_colour(here, monkeypatch):
+    from matplotlib.figure import Figure
+
+    figures, x = [], np.arange(2.0)
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: figures.append(self))
+    curves = [Curve(name, x, x, x, x) for name in ("a", "b", "c", "d", "e")]
+    panels(here / "a.png", {"first": curves, "second": curves[1:3]}, "clock")
+    first, second = (
+        {line.get_label(): (line.get_color(), line.get_linestyle(), line.get_marker()) for line in axes.lines}
+        for axes in figures[0].axes
+    )
+    assert second == {name: first[name] for name in "bc"}
+    assert len({look[1:] for look in first.values()}) == 5
 
 
 def test_a_picture_of_a_run(bellmark, small_ppo, here):
