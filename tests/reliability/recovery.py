@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 import processes
 from bellmark.agents.core import checkpoint
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 
 EVERY = 50
 """Clock ticks between two checkpoints."""
@@ -94,10 +95,11 @@ def check_what_is_left(folder: Path) -> int:
         assert {len(line) for line in lines} == {len(lines[0])}
         reached = max([reached, *(int(line[lines[0].index("clock")]) for line in lines[1:])])
     for path in folder.glob("events*"):
-        content, end = path.read_bytes(), 0
-        while end < len(content):  # a record is its length in 8 bytes, 4 of checksum, itself, 4 of checksum
-            end += int.from_bytes(content[end : end + 8], "little") + 16
-        assert end == len(content), f"{path} ends in the middle of a record"
+        content, ends = path.read_bytes(), [0]
+        while ends[-1] < len(content):  # a record is its length in 8 bytes, 4 of checksum, itself, 4 of checksum
+            ends.append(ends[-1] + int.from_bytes(content[ends[-1] : ends[-1] + 8], "little") + 16)
+        whole = len(ends) - 1 - (ends[-1] > len(content))  # the kernel may write a part of what it was given
+        assert len([*RawEventFileLoader(str(path)).Load()]) == whole, f"TensorBoard cannot read {path}"
     return reached - saved
 
 
