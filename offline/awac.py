@@ -30,7 +30,7 @@ class AWACConfig(EnsembleConfig):
     """Shift and scale each observation dimension by the data's mean and standard deviation (plus 1e-3)."""
     advantage_temperature: Positive = 1.0 / 3.0
     """Advantages are divided by this, in units of return: small values clone only the best actions."""
-    weighting: Weighting = "exponential"
+    advantage_weighting: Weighting = "exponential"
     """Weight of a recorded action: exp of its advantage, bounded; that divided by the batch's mean; or 0 and 1."""
     max_weight: Positive = 100.0
     """Bound of the weight exp(advantage / advantage_temperature)."""
@@ -45,7 +45,7 @@ class AWAC(ReplayAgent, name="awac"):
         actor     -mean w log pi(a|s),  w = min(exp(A / temperature), 100)
         Qbar    <- Qbar + tau (Q - Qbar)
 
-    `weighting` "softmax" is w = B softmax(A / temperature) over the batch, as in the authors' code (there with
+    `advantage_weighting` "softmax" is w = B softmax(A / temperature) over the batch, as in the authors' code (with
     temperature 2): blind to a constant added to A and bounded by B. The paper's weight is the unbounded exp.
     Samples are cut to [-1, 1]. The policy is a Gaussian with one log sigma for all states and an unbounded mean.
 
@@ -97,7 +97,7 @@ class AWAC(ReplayAgent, name="awac"):
     def actor_loss(self, batch: Batch, advantage: Tensor) -> Tensor:
         """0-d, from the advantages `[B]` of the recorded actions."""
         c = self.config
-        weight = weigh(advantage / c.advantage_temperature, c.weighting, c.max_weight)
+        weight = weigh(advantage / c.advantage_temperature, c.advantage_weighting, c.max_weight)
         return -(weight * self.actor(batch.obs).log_prob(batch.action)).mean()
 
 

@@ -81,7 +81,7 @@ def interact(agent: Agent, buffer: Buffer, env: VectorEnv, status: Status) -> No
     if getattr(agent.config, "clip_reward", False):
         step = step._replace(reward=np.sign(step.reward))
     buffer.add(action, step)
-    new = int(step.valid.sum())
+    new = int(np.count_nonzero(step.valid))
     agent.steps += new
     if agent.updates or agent.steps >= getattr(agent.config, "start", 0):
         agent.owed += new * getattr(agent.config, "update_ratio", 0.0)

@@ -118,10 +118,10 @@ class Spec:
         return self.obs_size
 
     @functools.cached_property
-    def _bounds(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Low, high and half the range of each action dimension."""
+    def _bounds(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+        """Low, high and half the range of each action dimension; whether they are the agent's own, -1 and 1."""
         low, high = np.array(self.action_low, np.float32), np.array(self.action_high, np.float32)
-        return low, high, 0.5 * (high - low)
+        return low, high, 0.5 * (high - low), bool((low == -1.0).all() and (high == 1.0).all())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -234,9 +234,11 @@ class Spec:
             return (action + self.action_starts).reshape(-1, *self.action_shape)
         if self.discrete:
             return action + self.action_start if self.action_start else action
-        low, high, half = self._bounds
-        scaled = low + (np.minimum(np.maximum(action, -1.0), 1.0) + 1.0) * half
-        return np.minimum(scaled, high).reshape(-1, *self.action_shape)  # rounding may pass the upper bound only
+        low, high, half, own = self._bounds
+        scaled = np.minimum(np.maximum(action, -1.0), 1.0)
+        if not own:
+            scaled = np.minimum(low + (scaled + 1.0) * half, high)  # rounding may pass the upper bound only
+        return scaled.reshape(-1, *self.action_shape)
 
     def encode_action(self, action: Any) -> np.ndarray:
         """The environment's actions `[N, ...]` in the agent's units: the inverse of `decode_action`."""
@@ -244,5 +246,5 @@ class Spec:
             return np.asarray(action, np.int64).reshape(-1, *self.action_row) - self.action_starts
         if self.discrete:
             return np.asarray(action, np.int64).reshape(-1) - self.action_start
-        low, _, half = self._bounds
+        low, _, half, _ = self._bounds
         return (np.asarray(action, np.float32).reshape(-1, self.actions) - low) / half - 1.0

@@ -27,7 +27,7 @@ ADVANTAGES = torch.tensor([0.0, 1.0, 2.0])
     ],
 )
 def test_weights_of_the_card(temperature, weighting, answer):
-    agent = build("awac", False, advantage_temperature=temperature, weighting=weighting)
+    agent = build("awac", False, advantage_temperature=temperature, advantage_weighting=weighting)
     log_prob = torch.zeros(3, requires_grad=True)
     checks.plant(agent.actor, lambda obs: checks.FixedLaw(torch.zeros(3), log_prob))
     loss = agent.actor_loss(checks.batch_of(rows=3), ADVANTAGES)
@@ -73,7 +73,7 @@ class FixedSample(tuple):
 )
 def test_crr_of_the_card(baseline, weighting, answer):
     """The policy's actions are worth 1, 2, 3, 6, the recorded one 4: 1 above the mean, 2 below the best."""
-    agent = build("crr", False, baseline=baseline, weighting=weighting)
+    agent = build("crr", False, baseline=baseline, advantage_weighting=weighting)
     checks.plant(agent.critic, [[4.0]])
     agent.critic.of_actions = lambda obs, actions: torch.tensor([[[1.0, 2.0, 3.0, 6.0]]])
     advantage = agent.advantage(checks.batch_of())

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 from bellmark.agents.core.errors import InvalidSetting, UnknownName
+from bellmark.agents.core.registry import find_agents
 from bellmark.agents.on_policy.ppo import PPOConfig
 from bellmark.scripts import arguments, tuned
+from bellmark.scripts.main import main
 from bellmark.scripts.train import Options
 
 BAD = {
@@ -51,6 +53,14 @@ def test_files_that_cannot_be_read(tmp_path):
 def test_what_is_right_is_read(tmp_path):
     (tmp_path / "mine.toml").write_text('source = "é"\n[run]\nsteps = 5\n[agent]\nhidden = [8, 4]\nclip = 1')
     assert tuned.read(tmp_path / "mine.toml") == ("é", {"steps": 5}, {"hidden": [8, 4], "clip": 1}, {})
+
+
+@pytest.mark.parametrize("name", find_agents())
+@pytest.mark.parametrize("command", ["fit", "train"])
+def test_every_agent_has_a_command_line(capsys, name, command):
+    """An agent whose setting has the name of one of the command's options would have none."""
+    assert main([command, name, "--help"]) == 0
+    assert {"--seed", "--gamma"} <= set(capsys.readouterr().out.split())
 
 
 def test_options_of_the_data_come_from_the_file_and_the_command_line_beats_them(tmp_path):
