@@ -10,8 +10,8 @@ demo: .venv/installed  ## train PPO on CartPole-v1 until it is solved, with a pi
 	$(BIN)/bellmark train ppo --env CartPole-v1 --tuned --run runs/demo
 	@echo "(first put bellmark on the path: . .venv/bin/activate)"
 
-test: .venv/installed-dev  ## the whole test suite, without the slow learning tests
-	$(BIN)/python -m pytest -n 2
+test: .venv/installed-dev  ## the whole test suite, without the slow learning tests; what hangs fails after ten minutes
+	$(BIN)/python -m pytest -n 2 -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
 
 test-learn: .venv/installed-dev  ## train every agent for minutes and compare with calibrated thresholds
 	$(BIN)/python -m pytest -m learn
