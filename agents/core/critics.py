@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .bodies import body
+from .direct import Direct
 from .errors import InvalidSetting
 from .heads import Head, Scalar
 from .masks import forbid
@@ -16,7 +17,7 @@ from .nets import mlp
 from .spec import Spec
 
 
-class V(nn.Module):
+class V(Direct):
     """State value: obs `[B, ...]` -> `[B]`. Options go to `mlp`."""
 
     def __init__(self, spec: Spec, hidden: Sequence[int], **options: Any):
@@ -29,7 +30,7 @@ class V(nn.Module):
         return self.last(self.body(obs)).squeeze(-1)
 
 
-class Q(nn.Module):
+class Q(Direct):
     """Values of continuous actions, by an ensemble of `size` networks.
 
     obs `[B, ...]`, action `[B, A]` -> `[size, B]`. Options go to `mlp`.
@@ -80,7 +81,7 @@ class Q(nn.Module):
         return output.take_along_dim(member[None, :, None], 0)[0]
 
 
-class Dueling(nn.Module):
+class Dueling(Direct):
     """Values of all actions from two streams: V + A - mean_a A (Wang et al. 2016, eq. 9), on the head's outputs.
 
     features `[..., F]` -> `[..., actions * outputs]`; the first half of the features is the stream of the state, the
@@ -99,7 +100,7 @@ class Dueling(nn.Module):
         return (self.state(state).unsqueeze(-2) + advantage - advantage.mean(-2, keepdim=True)).flatten(-2)
 
 
-class DiscreteQ(nn.Module):
+class DiscreteQ(Direct):
     """Values of all discrete actions: obs `[B, ...]` -> `[B, A]`, or `[size, B, A]` for an ensemble of `size`.
 
     `dueling` splits the last hidden layer, made twice as wide, into a stream for the state and one for the advantages;

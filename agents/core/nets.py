@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from .batch_renorm import BatchRenorm
 from .config import Activation
+from .direct import Direct
 
 Initialiser = Callable[[Tensor, Tensor], None]
 """Fills a weight `[inputs, outputs]` and its bias `[outputs]` in place."""
@@ -128,7 +129,7 @@ class NoisyLinear(nn.Module):
         return self.mean(x) + ((x * noise_in) @ self.sigma_weight + self.sigma_bias) * noise_out
 
 
-class Layers(nn.Sequential):
+class Layers(Direct, nn.Sequential):
     """One layer after the other, without what nn.Module does around each: it costs more than a small product."""
 
     def forward(self, x: Tensor) -> Tensor:

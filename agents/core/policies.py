@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .bodies import body
+from .direct import Direct
 from .masks import Parted, forbid
 from .nets import Activation, Initialiser, mlp, orthogonal_init, uniform_init
 from .spec import Spec
@@ -144,7 +145,7 @@ class MultiCategorical(NamedTuple):
         return Categorical(self.log_probs).kl(Categorical(other.log_probs)).sum(-1)
 
 
-class Deterministic(nn.Module):
+class Deterministic(Direct):
     """tanh(net(obs)): `[B, ...]` -> `[B, A]`. Options go to `mlp`."""
 
     def __init__(self, spec: Spec, hidden: Sequence[int], **options: Any):
@@ -155,7 +156,7 @@ class Deterministic(nn.Module):
         return self.net(obs).tanh()
 
 
-class TanhGaussian(nn.Module):
+class TanhGaussian(Direct):
     """Squashed Gaussian with a state-dependent log standard deviation, clipped to [-20, 2]."""
 
     def __init__(self, spec: Spec, hidden: Sequence[int], **options: Any):
@@ -167,7 +168,7 @@ class TanhGaussian(nn.Module):
         return TanhNormal(mean, log_std.clamp(-20.0, 2.0))
 
 
-class Gaussian(nn.Module):
+class Gaussian(Direct):
     """Gaussian with a free log standard deviation, the same in every state, clipped to [-5, 2] if `squash_mean`.
 
     `squash_mean` puts the mean through tanh (IQL); the sample is not squashed. Options go to `mlp`.
@@ -186,7 +187,7 @@ class Gaussian(nn.Module):
         return Normal(mean.tanh(), self.log_std.clamp(-5.0, 2.0)) if self.squash_mean else Normal(mean, self.log_std)
 
 
-class Softmax(nn.Module):
+class Softmax(Direct):
     """Categorical law over the discrete actions that are allowed; a product of laws for several choices at once.
 
     Options go to `mlp`.

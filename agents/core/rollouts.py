@@ -16,6 +16,7 @@ from .bodies import body
 from .buffer import Buffer
 from .config import RolloutConfig
 from .critics import V
+from .direct import Direct
 from .nets import orthogonal_init
 from .normalizer import Normalizer
 from .policies import Law, stochastic_policy
@@ -25,7 +26,7 @@ CLIP = 10.0
 """Normalised observations and rewards are clipped to +-10, as in OpenAI Baselines."""
 
 
-class ActorCritic(nn.Module):
+class ActorCritic(Direct):
     """A policy and a state value that share an optimiser: for vectors no layer, for images the CNN.
 
     With a CNN both read its features directly, and `c.hidden` is not used.

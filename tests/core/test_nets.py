@@ -216,3 +216,14 @@ def test_normalised_values_are_clipped_and_epsilon_is_added_to_the_deviation():
     assert normalizer(torch.tensor([[3.5], [-100.0], [100.0]])).flatten().tolist() == [1, -2, 2]
     assert normalizer.scale(torch.tensor([[1.5], [6.0]])).flatten().tolist() == [1, 2]
     assert Normalizer((1,))(torch.tensor([[0.25]])).item() == pytest.approx(0.25)
+
+
+def test_hooks_of_a_network_are_called():
+    """The direct call leaves nothing out that somebody waits for."""
+    net, seen = mlp(3, (4,), 2), []
+    net.register_forward_pre_hook(lambda module, inputs: seen.append("before"))
+    handle = net.register_forward_hook(lambda module, inputs, output: seen.append(tuple(output.shape)))
+    net(torch.zeros(5, 3))
+    handle.remove()
+    net(torch.zeros(5, 3))
+    assert seen == ["before", (5, 2), "before"]
