@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..agents.core.batch import Batch
-from ..agents.core.config import Count, NonNegative
+from ..agents.core.config import Count, NonNegative, Share
 from ..agents.core.critics import at_action
 from ..agents.value_based.dqn import DQN, DQNConfig
 
@@ -22,6 +22,8 @@ class DiscreteCQLConfig(DQNConfig):
     """Transitions between two copies of the network into the target network: 4 an update."""
     double: bool = True
     """Choose the next action by the network itself, not by the target network (van Hasselt et al. 2016)."""
+    exploration_start: Share = 0.05
+    """Probability of a random action at the beginning of `learn`: what was learnt from data is not forgotten."""
     penalty_weight: NonNegative = 1.0
     """Weight alpha of the penalty against the loss of the head."""
 
