@@ -133,8 +133,8 @@ class DecisionTransformer(ReplayAgent, name="decision_transformer"):
         c = self.config
         if self._whole is not buffer:
             self._read(buffer)
-        if self.updates == 0 and self.obs_normalizer is not None:
-            self.obs_normalizer.update(buffer.observations(buffer.valid_index()))
+        if self.updates == 0:
+            self.fit_normalizer(buffer)
         step = torch.arange(c.context, device=buffer.device)
         at = buffer.draw(c.batch_size * count)[:, None] + buffer.columns * step
         at = at % (buffer.rows * buffer.columns)

@@ -19,6 +19,9 @@ from .prioritized import Prioritized
 from .reshuffled import PrioritizedReshuffled, Reshuffled
 from .sampling import Sampler
 
+BLOCK = 2**16
+"""Rows that the normaliser takes in at once."""
+
 
 class ReplayAgent(Agent):
     """An agent that learns from random transitions of a replay buffer or of a data set."""
@@ -66,12 +69,17 @@ class ReplayAgent(Agent):
 
         Before the first update it fits the normaliser to the buffer.
         """
-        if self.updates == 0 and self.obs_normalizer is not None:
-            self.obs_normalizer.update(buffer.observations(buffer.valid_index()))
+        if self.updates == 0:
+            self.fit_normalizer(buffer)
         buffer.sampler.progress = self.progress
         if buffer.sampler.adaptive:
             return self._one_by_one(buffer, count)
         return self._draw(buffer, count).split(count)
+
+    def fit_normalizer(self, buffer: Buffer) -> None:
+        """Takes in all observations, in blocks, so that data on the disk are never in memory as a whole."""
+        for index in buffer.valid_index().split(BLOCK) if self.obs_normalizer is not None else ():
+            self.obs_normalizer.update(buffer.observations(index))
 
     def _one_by_one(self, buffer: Buffer, count: int) -> Iterator[Batch]:
         for _ in range(count):

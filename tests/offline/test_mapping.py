@@ -11,9 +11,11 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from bellmark.agents.core import replay
 from bellmark.agents.core.errors import InvalidData, InvalidSetting
-from bellmark.offline import mapping
+from bellmark.offline import mapping, sac_rnd
 from bellmark.offline.dataset import dataset
+from helpers import build, filled_buffer, spec_of
 
 
 def write(path, rows=60, obs=3, discrete=False, successors=True, seed=0):
@@ -103,6 +105,7 @@ LIMITED = """
 import re, resource, sys
 import torch
 from bellmark.offline.dataset import dataset
+from helpers import build, filled_buffer, spec_of
 from bellmark.offline import hdf5
 import bellmark.offline.returns
 data = int(re.search(r"VmData:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
@@ -130,3 +133,19 @@ def test_more_than_the_memory(tmp_path, how, fits):
     done = subprocess.run(command, capture_output=True, text=True, env=alone)
     assert (done.returncode == 0) == fits, done.stderr[-2000:]
     assert done.stdout.split() == ["3960", "0"] if fits else "memory" in done.stderr.lower()
+
+
+@pytest.mark.parametrize("name", ["td3_bc", "sac_rnd"])
+def test_observations_are_normalised_in_blocks(monkeypatch, name):
+    """Their statistics are those of all data, though never more than a block of rows is looked at."""
+    agent, buffer, most = build(name, False), filled_buffer(spec_of(False)), []
+    observations = type(buffer).observations
+    monkeypatch.setattr(type(buffer), "observations", lambda b, i: most.append(len(i)) or observations(b, i))
+    monkeypatch.setattr(replay, "BLOCK", 64)
+    monkeypatch.setattr(sac_rnd, "BLOCK", 64)
+    agent.sample(buffer)
+    rows = buffer.obs[buffer.valid]
+    found = agent.obs_normalizer if name == "td3_bc" else agent.obs_scale
+    torch.testing.assert_close(found.mean.float(), rows.mean(0))
+    torch.testing.assert_close(found.variance.float(), rows.var(0, correction=0))
+    assert max(most) <= 64
