@@ -105,7 +105,6 @@ LIMITED = """
 import re, resource, sys
 import torch
 from bellmark.offline.dataset import dataset
-from helpers import build, filled_buffer, spec_of
 from bellmark.offline import hdf5
 import bellmark.offline.returns
 data = int(re.search(r"VmData:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
