@@ -51,6 +51,8 @@ class ReplayAgent(Agent):
         """Recorded data, not copied, from which transitions are drawn as the setting `replay` says."""
         if self.config.replay == "hindsight":
             raise InvalidSetting("replay='hindsight' learns in an environment, not from data: take another replay")
+        if self.config.clip_reward:
+            raise InvalidSetting("clip_reward does not change rewards of data: leave it out, or clip them in the file")
         if buffer.sampler.weighted and self.config.replay != "uniform":
             raise InvalidSetting(f"replay='{self.config.replay}' does not know the data's weighting: leave one out")
         return buffer if self.config.replay == "uniform" else buffer.view(self.make_sampler())

@@ -6,7 +6,9 @@ import gymnasium
 import numpy as np
 import pytest
 from bellmark import make as make_agent
+from bellmark.agents.core.errors import InvalidSetting
 from bellmark.envs import evaluate, make
+from helpers import build, filled_buffer, spec_of
 
 
 class Rewards(gymnasium.Env):
@@ -34,3 +36,8 @@ def test_what_is_learnt_from_is_clipped_and_what_is_told_is_not(agent, settings,
         rewards = learner.buffer.reward.flatten()[learner.buffer.valid_index()]
         assert set(rewards.tolist()) == expected
         assert evaluate(learner, other, 2, 0).returns.tolist() == [4.5, 4.5]
+
+
+def test_rewards_of_data_are_not_clipped_so_the_setting_is_refused():
+    with pytest.raises(InvalidSetting, match="clip_reward does not change rewards of data"):
+        build("dqn", True, clip_reward=True).fit(filled_buffer(spec_of(True)), updates=1)
