@@ -80,7 +80,9 @@ class ReplayAgent(Agent):
 
     def fit_normalizer(self, buffer: Buffer) -> None:
         """Takes in all observations, in blocks, so that data on the disk are never in memory as a whole."""
-        for index in buffer.valid_index().split(BLOCK) if self.obs_normalizer is not None else ():
+        if self.obs_normalizer is None:
+            return
+        for index in buffer.valid_index().split(BLOCK):
             self.obs_normalizer.update(buffer.observations(index))
 
     def _one_by_one(self, buffer: Buffer, count: int) -> Iterator[Batch]:

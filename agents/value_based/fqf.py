@@ -45,6 +45,11 @@ class Proposal(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         return F.pad(self.net(features).softmax(1).cumsum(1), (1, 0))
 
+    def entropy(self, features: Tensor) -> Tensor:
+        """Of the intervals' lengths, `[B]`: from their logarithms, since a length may be 0."""
+        logs = self.net(features).log_softmax(1)
+        return -(logs.exp() * logs).sum(1)
+
 
 def midpoints(edges: Tensor) -> Tensor:
     """`[B, N + 1]` -> `[B, N]`."""
@@ -115,11 +120,11 @@ class FQF(DQN, name="fqf"):
         with torch.no_grad():
             features = self.q.body(batch.obs)
         edges = self.proposal(features)
-        inner, length = edges[:, 1:-1], edges.diff()
+        inner = edges[:, 1:-1]
         with torch.no_grad():
             fractions = torch.cat([inner, midpoints(edges)], 1)
             value = at_action(self.q.quantiles(features, fractions), batch.action)
-            at_inner, at_middle = value.split([inner.shape[1], length.shape[1]], 1)
+            at_inner, at_middle = value.tensor_split([inner.shape[1]], 1)
             slope = 2.0 * at_inner - at_middle[:, 1:] - at_middle[:, :-1]
-        entropy = torch.special.entr(length).sum(1)
-        return (batch.weight * ((slope * inner).sum(1) - self.config.proposal_entropy * entropy)).mean()
+        entropy = self.config.proposal_entropy * self.proposal.entropy(features)
+        return (batch.weight * ((slope * inner).sum(1) - entropy)).mean()

@@ -226,3 +226,15 @@ def test_fqf_proposals_do_not_move_the_network():
     assert (edges[:, 0] == 0).all()
     torch.testing.assert_close(edges[:, -1], torch.ones(7))
     assert (edges.diff() > 0).all()
+
+
+def test_fqf_entropy_of_intervals_and_where_they_have_no_length():
+    agent = build("fqf", True, proposal_entropy=0.5)
+    features = torch.randn(7, 16)
+    length = agent.proposal(features).diff().double()
+    torch.testing.assert_close(agent.proposal.entropy(features).double(), torch.special.entr(length).sum(1))
+    with torch.no_grad():
+        agent.proposal.net[-1].weight.mul_(1e6)
+    assert (agent.proposal(features).diff() <= 0).any()
+    metrics = agent.step(next(stream(agent)))
+    assert all(value.isfinite() for value in metrics.values())
