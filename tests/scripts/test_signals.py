@@ -17,7 +17,12 @@ def started(here, words) -> subprocess.Popen[str]:
     """A training in a process group of its own, as a terminal starts it, which has written two rows."""
     command = [sys.executable, "-m", "bellmark.scripts.main", *map(str, words), "--run", "run"]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # which nohup ignores for all below it
     )
     path, until = here / "run" / "progress.csv", time.monotonic() + 120
     while not (path.exists() and path.read_text().count("\n") > 1):
