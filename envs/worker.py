@@ -18,6 +18,9 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from ..agents.core.errors import InvalidCheckpoint
 from . import snapshot
 
+INTERRUPTIONS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Signals that ask a training to end: Ctrl-C, `kill`, a terminal that is closed. Windows knows no last one."""
+
 
 class InfoFree(SyncVectorEnv):
     """SyncVectorEnv that does not collect `info`, which takes a tenth of a HalfCheetah step, but for `final_obs`."""
@@ -67,7 +70,7 @@ def work(
     column: int, maker: Callable[[], gymnasium.Env], mode: AutoresetMode, shared: Any, layout: np.dtype, pipe: Any
 ) -> None:
     """A worker's process: obeys (tag, command, arguments ...) and answers (tag, answer), the first time with tag 0."""
-    for interruption in (signal.SIGINT, signal.SIGTERM):  # they come to the whole group; the parent decides what to do
+    for interruption in INTERRUPTIONS:  # they come to the whole group; the parent decides what to do
         signal.signal(interruption, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, daemon=True).start()
     rows = {name: values[column : column + 1] for name, values in fields(shared, layout).items()}

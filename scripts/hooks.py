@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
@@ -18,16 +16,20 @@ import numpy as np
 from ..agents.core import checkpoint
 from ..agents.core.seeding import derive
 from ..envs import evaluate
+from ..envs.worker import INTERRUPTIONS
 from .disk import Disk
 from .log import Log
 from .manifest import machine, resume_kind
 from .monitor import write_evaluations
+from .outcome import discard
 from .run_folder import RunFolder
 
 if TYPE_CHECKING:
     from ..agents.core.status import Status
     from ..envs import VectorEnv
 
+AT_ONCE = (signal.SIGINT, signal.SIGTERM)
+"""What ends a training at once if it is repeated."""
 Scores = Callable[[np.ndarray], np.ndarray]
 
 
@@ -117,7 +119,8 @@ class Stop:
 
 class Interrupt:
     """Ctrl-C, SIGTERM, a terminal or a reader of the output that goes away: the training ends after the round that is
-    going on; a second Ctrl-C ends it at once. A hang-up that is ignored already, as under nohup, stays so."""
+    going on. A second Ctrl-C or SIGTERM ends it at once, not a second hang-up: shells repeat what the terminal said. A
+    hang-up that is ignored already, as under nohup, stays so."""
 
     every = 1
 
@@ -131,21 +134,19 @@ class Interrupt:
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
-            hang_up = getattr(signal, "SIGHUP", signal.SIGTERM)
-            ignored = signal.getsignal(hang_up) == signal.SIG_IGN
-            for number in {signal.SIGINT, signal.SIGTERM, hang_up} - ({hang_up} if ignored else set()):
-                self._before[number] = signal.signal(number, self._request)
-        self._output = redirect_stdout(Output(sys.stdout, self))  # type: ignore[type-var]
-        self._output.__enter__()
+            for number in INTERRUPTIONS:
+                if number in AT_ONCE or signal.getsignal(number) != signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._request)
+        self._stdout, sys.stdout = sys.stdout, Output(sys.stdout, self)  # type: ignore[assignment]
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._output.__exit__(None, None, None)
+        sys.stdout = self._stdout
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if self.requested and number in AT_ONCE:
             raise KeyboardInterrupt
         self.requested = True
 
@@ -170,7 +171,7 @@ class Output:
         try:
             act()
         except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())  # what is still to be printed goes nowhere
+            discard(self.stream)
             self.interrupt.requested = True
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 from ..agents.core.errors import BellmarkError, UnknownName
-from .outcome import FAILED, INTERRUPTED, USAGE_ERROR, UsageError
+from .outcome import FAILED, INTERRUPTED, USAGE_ERROR, UsageError, discard
 
 COMMANDS = {
     "train": ("train AGENT", "train an agent in an environment"),
@@ -49,8 +49,8 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # whoever read the output has gone, as `head` does; Python must not try to flush it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # as `head` leaves it
+        discard(sys.stdout)
         return FAILED
     except BellmarkError as error:
         if traceback:

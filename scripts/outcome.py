@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from typing import TextIO
+
 from ..agents.core.errors import BellmarkError
 
 FAILED, USAGE_ERROR, INTERRUPTED = 1, 2, 130
@@ -14,3 +17,10 @@ class UsageError(BellmarkError):
 
 class SaveFailed(BellmarkError):
     """The last attempt to save failed, so the end of the training is not on the disk."""
+
+
+def discard(stream: TextIO) -> None:
+    """What is still to be written there goes nowhere: its reader has gone, and Python must not fail to flush it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)

@@ -121,7 +121,8 @@ def look_at(samples: list[Sample], folder: Path, every: list[int]) -> tuple[list
     if steady[0].sizes.keys() != steady[-1].sizes.keys():
         wrong.append(f"files came or went: {sorted(steady[0].sizes.keys() ^ steady[-1].sizes.keys())}")
     for what in ("threads", "descriptors"):
-        if min(getattr(one, what) for one in late) > max(getattr(one, what) for one in early):
+        before, after = ([getattr(one, what) for one in half] for half in (early, late))
+        if min(after) > max(before) or (full and median(after) > median(before)):
             wrong.append(f"more and more {what}")
     if growth > MOST_AT_ALL or (full and low > MOST_PER_HOUR):
         wrong.append(f"memory grew by {growth:.1f} MB, {slope:.1f} MB/h")
