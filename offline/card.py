@@ -12,8 +12,6 @@ from ..agents.core.buffer import Buffer
 from .dataset import Dataset
 from .trajectories import trajectories
 
-ROWS = 2**14
-"""Rows that are looked at at a time."""
 AT_BOUND = 0.999
 """An action of this absolute value or above is at its bound."""
 QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
@@ -39,7 +37,7 @@ def card(data: Dataset) -> dict[str, Any]:
         },
         "reward": {"min": float(found.reward.min()), "max": float(found.reward.max())},
         "action": _actions(buffer),
-        "obs": _ranges(part for part, _ in _parts(buffer)) if not data.spec.is_image else {},
+        "obs": _ranges(part for part, _ in buffer.parts()) if not data.spec.is_image else {},
         "obs_shape": list(data.spec.obs_shape),
         "obs_dtype": data.spec.obs_dtype,
     }
@@ -77,12 +75,6 @@ def problems(data: Dataset, figures: dict[str, Any]) -> list[str]:
     return found
 
 
-def _parts(buffer: Buffer) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Observations and actions of all transitions, a few at a time."""
-    for rows in buffer.valid_index().split(ROWS):
-        yield buffer.observations(rows), buffer.action.flatten(0, 1)[rows]
-
-
 def _ranges(parts: Iterator[torch.Tensor]) -> dict[str, Any]:
     low, high = zip(*((part.amin(0), part.amax(0)) for part in parts), strict=True)
     return {"min": torch.stack(low).amin(0).flatten().tolist(), "max": torch.stack(high).amax(0).flatten().tolist()}
@@ -92,7 +84,7 @@ def _actions(buffer: Buffer) -> dict[str, Any]:
     if buffer.spec.discrete:
         chosen = buffer.action.flatten(0, 1)[buffer.valid_index()]
         return {"counts": chosen.bincount(minlength=buffer.spec.actions).tolist()} if chosen.ndim == 1 else {}
-    actions = [action for _, action in _parts(buffer)]
+    actions = [action for _, action in buffer.parts()]
     bound = sum(int((action.abs() >= AT_BOUND).sum()) for action in actions)
     return {**_ranges(iter(actions)), "at_bound": bound / sum(action.numel() for action in actions)}
 

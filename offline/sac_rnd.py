@@ -16,7 +16,6 @@ from ..agents.core.buffer import Buffer
 from ..agents.core.config import Count, NonNegative, Number
 from ..agents.core.nets import Linear, mlp
 from ..agents.core.normalizer import Normalizer
-from ..agents.core.replay import BLOCK
 from ..agents.core.spec import Spec
 
 WIDTH, EMBEDDING = 256, 32
@@ -103,10 +102,9 @@ class SACRND(SAC, name="sac_rnd"):
     def sample(self, buffer: Buffer, count: int = 1) -> Iterable[Batch]:
         batches = super().sample(buffer, count)
         if self.updates == 0:
-            for index in buffer.valid_index().split(BLOCK):
-                obs = buffer.observations(index)
+            for obs, action in buffer.parts():
                 self.obs_scale.update(obs if self.obs_normalizer is None else self.obs_normalizer(obs))
-                self.action_scale.update(buffer.action.flatten(0, 1)[index])
+                self.action_scale.update(action)
         return batches
 
     def step(self, batch: Batch) -> Metrics:

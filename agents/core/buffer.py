@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,9 @@ from .sampling import Sampler
 from .spec import Spec
 from .spreading import spread
 from .tensors import check_tensors
+
+PART = 2**14
+"""Rows that are looked at at a time."""
 
 
 class Buffer(Rows):
@@ -143,6 +146,11 @@ class Buffer(Rows):
     def valid_index(self) -> Tensor:
         """Flat indices of all transitions, in memory order."""
         return torch.as_tensor(np.flatnonzero(self._valid), device=self.device)
+
+    def parts(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Observations and actions of all transitions, a few at a time: what is on the disk is never all in memory."""
+        for index in self.valid_index().split(PART):
+            yield self.observations(index), self.action.flatten(0, 1)[index]
 
     def valid_on_host(self) -> np.ndarray:
         """Whether each flat index is a transition, as the host knows."""

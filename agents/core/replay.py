@@ -19,9 +19,6 @@ from .prioritized import Prioritized
 from .reshuffled import PrioritizedReshuffled, Reshuffled
 from .sampling import Sampler
 
-BLOCK = 2**16
-"""Rows that the normaliser takes in at once."""
-
 
 class ReplayAgent(Agent):
     """An agent that learns from random transitions of a replay buffer or of a data set."""
@@ -79,11 +76,10 @@ class ReplayAgent(Agent):
         return self._draw(buffer, count).split(count)
 
     def fit_normalizer(self, buffer: Buffer) -> None:
-        """Takes in all observations, in blocks, so that data on the disk are never in memory as a whole."""
-        if self.obs_normalizer is None:
-            return
-        for index in buffer.valid_index().split(BLOCK):
-            self.obs_normalizer.update(buffer.observations(index))
+        """Takes in all observations."""
+        if self.obs_normalizer is not None:
+            for obs, _ in buffer.parts():
+                self.obs_normalizer.update(obs)
 
     def _one_by_one(self, buffer: Buffer, count: int) -> Iterator[Batch]:
         for _ in range(count):

@@ -11,9 +11,9 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from bellmark.agents.core import replay
+from bellmark.agents.core import buffer as core_buffer
 from bellmark.agents.core.errors import InvalidData, InvalidSetting
-from bellmark.offline import mapping, sac_rnd
+from bellmark.offline import mapping
 from bellmark.offline.dataset import dataset
 from helpers import build, filled_buffer, spec_of
 
@@ -140,8 +140,7 @@ def test_observations_are_normalised_in_blocks(monkeypatch, name):
     agent, buffer, most = build(name, False), filled_buffer(spec_of(False)), []
     observations = type(buffer).observations
     monkeypatch.setattr(type(buffer), "observations", lambda b, i: most.append(len(i)) or observations(b, i))
-    monkeypatch.setattr(replay, "BLOCK", 64)
-    monkeypatch.setattr(sac_rnd, "BLOCK", 64)
+    monkeypatch.setattr(core_buffer, "PART", 64)
     agent.sample(buffer)
     rows = buffer.obs[buffer.valid]
     found = agent.obs_normalizer if name == "td3_bc" else agent.obs_scale
