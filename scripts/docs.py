@@ -79,9 +79,9 @@ def measured(found: Curve) -> list[str]:
         f'  x-axis "{steps}" {found.clock[0]:.0f} --> {found.clock[-1]:.0f}',
         f'  y-axis "{score}"',
     ]
-    chart += [f"  line [{', '.join(f'{value:.1f}' for value in line)}]" for line in lines]
+    chart += [f"  line [{', '.join(f'{value:z.1f}' for value in line)}]" for line in lines]
     shown = np.unique(np.linspace(0, len(found.clock) - 1, POINTS).round().astype(int))
-    rows = [(f"{found.clock[i]:,.0f}", *(f"{line[i]:.1f}" for line in lines)) for i in shown]
+    rows = [(f"{found.clock[i]:,.0f}", *(f"{line[i]:z.1f}" for line in lines)) for i in shown]
     text = f"`{found.command}`, {len(found.score)} seeds, {found.episodes} episodes an evaluation. {LEGEND}"
     return [text, "\n".join(["```mermaid", *chart, "```"]), table((steps, "lowest", f"mean {score}", "highest"), rows)]
 

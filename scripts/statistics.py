@@ -190,10 +190,10 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
         means = [float(row["eval_mean"]) for row in own]
         value, low, high = student_interval(means)
         scores = [float(row["normalized_mean"]) for row in own if row.get("normalized_mean") not in ("", None)]
-        score = f"{np.mean(scores):.1f} ({min(scores):.1f} to {max(scores):.1f})" if scores else ""
+        score = f"{np.mean(scores):z.1f} ({min(scores):z.1f} to {max(scores):z.1f})" if scores else ""
         clocks = sorted({int(row["clock"]) for row in own})
         command = str(own[0]["command"]).partition(" --seed ")[0]
-        cells = [f"`{command}`", f"{clocks[0]:,}", f"{value:.1f}", f"{min(means):.1f} to {max(means):.1f}"]
-        cells += [f"[{low:.1f}, {high:.1f}]" if len(own) > 1 else "", str(len(own)), score]
+        cells = [f"`{command}`", f"{clocks[0]:,}", f"{value:z.1f}", f"{min(means):z.1f} to {max(means):z.1f}"]
+        cells += [f"[{low:z.1f}, {high:z.1f}]" if len(own) > 1 else "", str(len(own)), score]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

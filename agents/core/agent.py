@@ -199,7 +199,7 @@ class Agent(Stateful):
 
     def inputs(self, obs: np.ndarray) -> Tensor:
         """Encoded observations `[N, ...]` from the host as the networks take them: normalised if the agent does."""
-        tensor = torch.as_tensor(obs, device=self.device)
+        tensor = torch.from_numpy(obs).to(self.device)
         return tensor if self.obs_normalizer is None else self.obs_normalizer(tensor)
 
     def explore(self, obs: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .errors import InvalidCheckpoint
-from .sampling import Sampler
+from .sampling import Sampler, first_valid
 
 if TYPE_CHECKING:
     from .buffer import Buffer
@@ -61,6 +61,4 @@ class Balanced(Sampler):
 def _within(buffer: Buffer, low: int, high: int, size: int) -> Tensor:
     """Flat indices `[size]` of valid rows in [low, high) of the ring."""
     start, stop, ring = low * buffer.columns, high * buffer.columns, buffer.rows * buffer.columns
-    candidates = torch.randint(start, stop, (TRIES, size), device=buffer.device) % ring
-    first = buffer.valid.view(-1)[candidates].to(torch.uint8).argmax(0, keepdim=True)
-    return candidates.gather(0, first)[0]
+    return first_valid(buffer, torch.randint(start, stop, (TRIES, size), device=buffer.device) % ring)

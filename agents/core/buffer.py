@@ -16,7 +16,7 @@ from .rows import Rows
 from .sampling import Sampler
 from .spec import Spec
 from .spreading import spread
-from .tensors import check_tensors
+from .tensors import check_tensors, rows_at
 
 PART = 2**14
 """Rows that are looked at at a time."""
@@ -67,19 +67,19 @@ class Buffer(Rows):
         A window that meets the end of the episode or the head is shorter and keeps its own gamma^k.
         """
         reward, terminated = self.reward.view(-1), self.terminated.view(-1)
-        total, last, after = reward[index], index, self._next(index)
+        total, last, after = rows_at(reward, index), index, self._next(index)
         discount = torch.full_like(total, gamma)
         for _ in range(1, n_step):
-            alive = self.valid.view(-1)[after] & ~terminated[last] & ~self.truncated.view(-1)[last]
-            total = total + torch.where(alive, discount * reward[after], 0.0)
+            alive = self._goes_on(last, after)
+            total = total + torch.where(alive, discount * rows_at(reward, after), 0.0)
             last = torch.where(alive, after, last)
             discount = torch.where(alive, discount * gamma, discount)
             after = self._next(last)
         return Batch(
             obs=self.observations(index),
-            action=self.action.flatten(0, 1)[index],
+            action=rows_at(self.action.flatten(0, 1), index),
             reward=total,
-            discount=discount.masked_fill_(terminated[last], 0.0),
+            discount=discount.masked_fill_(rows_at(terminated, last), 0.0),
             next_obs=self.observations(after),
             weight=self.sampler.weight(self, index),
             row=index,
@@ -87,20 +87,24 @@ class Buffer(Rows):
 
     def observations(self, index: Tensor) -> Tensor:
         """Those of the rows at flat indices `[...]`."""
-        return self._flat_obs[index]
+        return rows_at(self._flat_obs, index)
 
     def next_action(self, index: Tensor, n_step: int = 1) -> tuple[Tensor, Tensor]:
         """The actions at `next_obs` of what `gather` gives, and 1 where there is one, 0 where the episode was over."""
-        terminated, truncated, valid = (x.view(-1) for x in (self.terminated, self.truncated, self.valid))
         for _ in range(1, n_step):
             after = self._next(index)
-            index = torch.where(valid[after] & ~terminated[index] & ~truncated[index], after, index)
+            index = torch.where(self._goes_on(index, after), after, index)
         after = self._next(index)
-        return self.action.flatten(0, 1)[after], (valid[after] & ~terminated[index] & ~truncated[index]).float()
+        return rows_at(self.action.flatten(0, 1), after), self._goes_on(index, after).float()
+
+    def _goes_on(self, index: Tensor, after: Tensor) -> Tensor:
+        """Whether the rows `after` those at `index` are the next transitions of the same episodes: bool `[B]`."""
+        terminated, truncated, valid = (x.view(-1) for x in (self.terminated, self.truncated, self.valid))
+        return rows_at(valid, after) & ~rows_at(terminated, index) & ~rows_at(truncated, index)
 
     def _next(self, index: Tensor) -> Tensor:
         """Flat index of the row after."""
-        return (index + self.columns) % (self.rows * self.columns)
+        return (index + self.columns).remainder_(self.rows * self.columns)
 
     def sequences(self, size: int, length: int, gamma: float) -> Sequence:
         """`size` stretches of up to `length` consecutive transitions of one episode, starting anywhere."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_leaves
 
 from .config import RolloutConfig
 from .errors import InvalidSetting
@@ -46,7 +46,7 @@ class CompiledUpdate:
 
     def __call__(self, batch: Any) -> dict[str, Tensor]:
         agent = self.agent
-        batch = tree_map_only(Tensor, lambda field: field.clone() if field.storage_offset() else field, batch)
+        batch = type(batch)(*(field.clone() if field.storage_offset() else field for field in batch))
         if self.cadences is None:
             self.cadences = cadences(agent, batch)
             if isinstance(agent.config, RolloutConfig):  # its batches differ by a row
@@ -55,9 +55,9 @@ class CompiledUpdate:
         for flat in agent._flat.values():
             if isinstance(flat.optimizer, torch.optim.Adam):
                 flat.moments()  # the graph reads and writes them: they must be there
-        agent.dues = {every: agent.updates % every == 0 for every in self.cadences}
-        progress: Any = agent.progress
-        agent.progress = self.progress.fill_(progress)  # type: ignore[assignment]
+        own, progress = vars(agent), agent.progress  # past nn.Module's search at every assignment
+        own["dues"] = {every: agent.updates % every == 0 for every in self.cadences}
+        own["progress"] = self.progress.fill_(progress)
         try:
             return self.graph(batch)
         except torch._dynamo.exc.Unsupported as error:
@@ -66,7 +66,7 @@ class CompiledUpdate:
                 f"an update of '{agent.name}' cannot be compiled ({reason}): leave out compile"
             ) from error
         finally:
-            agent.dues, agent.progress = {}, progress
+            own["dues"], own["progress"] = {}, progress
 
     def run(self, batch: Any) -> dict[str, Tensor]:
         """What is compiled."""

@@ -12,6 +12,7 @@ from .batch import Rollout, Step
 from .buffer import Buffer
 from .errors import InvalidData
 from .spec import Spec
+from .tensors import rows_at
 
 
 class FrameBuffer(Buffer):
@@ -42,7 +43,7 @@ class FrameBuffer(Buffer):
 
     def observations(self, index: Tensor) -> Tensor:
         rows = (index.unsqueeze(-1) + self._back) % (self.rows * self.columns)
-        return self._flat_obs[rows].flatten(index.ndim, index.ndim + 1)
+        return rows_at(self._flat_obs, rows).flatten(index.ndim, index.ndim + 1)
 
     def rollout(self, gamma: float) -> Rollout:
         rollout = super().rollout(gamma)

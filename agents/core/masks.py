@@ -28,10 +28,10 @@ def forbid(spec: Spec, obs: Tensor, values: Tensor) -> Tensor:
 def random_actions(spec: Spec, obs: Tensor) -> Tensor:
     """Uniform among the allowed: int64 `[B]`, or `[B, P]` if multi-discrete; continuous `[B, A]` in [-1, 1]."""
     if not spec.discrete:
-        return torch.rand(len(obs), spec.actions, device=obs.device) * 2 - 1
+        return torch.rand(obs.shape[0], spec.actions, device=obs.device) * 2 - 1
     if not (spec.masked or spec.action_choices):
-        return torch.randint(spec.actions, (len(obs),), device=obs.device)
-    draws = forbid(spec, obs, torch.rand(len(obs), spec.actions, device=obs.device))
+        return torch.randint(spec.actions, (obs.shape[0],), device=obs.device)
+    draws = forbid(spec, obs, torch.rand(obs.shape[0], spec.actions, device=obs.device))
     return (Parted(spec.action_choices)(draws) if spec.action_choices else draws).argmax(-1)
 
 

@@ -160,5 +160,7 @@ def adam(
         return
     mean.lerp_(gradient, kept * (1.0 - beta1))
     square.lerp_(gradient.square(), kept * (1.0 - beta2))
-    size = kept * learning_rate / (1.0 - beta1**step)
-    parameters.data.sub_(size * mean / ((square / (1.0 - beta2**step)).sqrt() + epsilon))
+    # 1 - beta^step as one vector with two readers: alone, each would be computed again for every few parameters
+    corrections = (1.0 - (step.double() * step.new_tensor(betas, dtype=torch.float64).log()).exp()).float()
+    size, root = kept * learning_rate / corrections[0], corrections[1].sqrt()
+    parameters.data.sub_(size * root * mean / (square.sqrt() + epsilon * root))

@@ -27,8 +27,8 @@ class Stateful(nn.Module):
         raise NotImplementedError
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Plain numbers without nn.Module's search, which costs more than counting."""
-        if isinstance(value, int | float):
+        """Numbers and dictionaries without nn.Module's search, which costs more than counting."""
+        if isinstance(value, int | float | dict):
             self.__dict__[name] = value
         else:
             super().__setattr__(name, value)

@@ -97,7 +97,9 @@ class DQN(ReplayAgent, name="dqn"):
         greedy, epsilon = self.action_values(obs).argmax(1), self.epsilon
         if not epsilon:
             return greedy
-        return torch.where(torch.rand(len(obs), device=obs.device) < epsilon, random_actions(self.spec, obs), greedy)
+        return torch.where(
+            torch.rand(obs.shape[0], device=obs.device) < epsilon, random_actions(self.spec, obs), greedy
+        )
 
     def noiseless_values(self, obs: Tensor) -> Tensor:
         """The values of actions `[B, A]`, without any noise in the network."""
