@@ -71,7 +71,9 @@ def curve(command: list[str], seeds: list[list[dict[str, str]]]) -> Curve:
 
 def measured(found: Curve) -> list[str]:
     """A curve as a chart, and some of its points as a table."""
-    steps = "updates" if found.command.startswith("bellmark fit") else "environment steps"
+    phases = {"updates": " fit " in found.command and " --updates 0 " not in found.command}
+    phases["environment steps"] = " train " in found.command or " --learn-steps " in found.command
+    steps = ", then ".join(phase for phase, there in phases.items() if there)
     score = "D4RL score" if found.normalized else "return"
     lines = found.score.min(0), found.score.mean(0), found.score.max(0)
     chart = [

@@ -72,6 +72,17 @@ def test_a_curve_on_data_is_d4rls_score():
     assert docs.measured(found)[2].startswith("| updates | lowest | mean D4RL score |")
 
 
+@pytest.mark.parametrize(
+    "words, phases",
+    [
+        (["fit", "iql", "--updates", "10", "--learn-steps", "5"], "updates, then environment steps"),
+        (["fit", "rlpd", "--updates", "0", "--learn-steps", "5"], "environment steps"),
+    ],
+)
+def test_a_curve_says_what_its_clock_counts(words, phases):
+    assert docs.measured(docs.curve(words, [rows((10, 1.0, ""))]))[2].startswith(f"| {phases} | lowest |")
+
+
 def test_evidence_that_comes_later_is_found(tmp_path, monkeypatch):
     entry = '[[entry]]\nname = "{}"\ncommand = ["train", "c51", "--env", "CartPole-v1"]\nseeds = [1, 2]\n'
     (tmp_path / "later.toml").write_text(entry.format("measured") + entry.format("planned"))
