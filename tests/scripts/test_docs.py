@@ -39,13 +39,11 @@ def test_links_lead_somewhere():
 
 
 def test_recorded_curves_are_on_the_page_of_their_agent(generated):
-    assert docs.curves().keys() >= {"ppo", "td3", "iql"}
+    assert docs.curves().keys() == set(find_agents()), "an agent comes with a plan of runs in scripts/evidence"
     for name, found in docs.curves().items():
         text = generated[f"docs/agents/{name}.md"]
         assert all(f"`{curve.command}`, {len(curve.score)} seeds" in text for curve in found)
-    assert [name for name in find_agents() if "## Measured" in generated[f"docs/agents/{name}.md"]] == [
-        name for name in find_agents() if name in docs.curves()
-    ]
+        assert "## Measured" in text
 
 
 def rows(*points):
