@@ -49,7 +49,7 @@ def offline(agent: str, target: float, block: int = 200) -> Job:
 def critics(agent: str, block: int, **settings: Any) -> Job:
     """One update with ten critics against one with two."""
     shared = {"work": "offline", "agent": agent, "sizes": [17, 6]}
-    words = {"ours-10": {"settings": {**WIDE, "critics": 10, **settings}}, "ours-2": {"settings": {**WIDE, **settings}}}
+    words = {f"ours-{size}": {"settings": {**WIDE, "critics": size, **settings}} for size in (10, 2)}
     return Job(f"{agent}-critics", f"{agent}, 10 critics against 2", "updates", 20, block, shared, words, 0.2)
 
 

@@ -25,7 +25,12 @@ def build(words: dict[str, Any], library: str = "stable_baselines3") -> Run:
     if "hidden" in words["settings"]:
         settings["policy_kwargs"] = {"net_arch": words["settings"]["hidden"]}
     if words["env"].startswith("ALE/"):
-        env: Any = VecFrameStack(make_atari_env("PongNoFrameskip-v4", words["num_envs"]), 4)
+        import ale_py
+        import gymnasium
+
+        gymnasium.register_envs(ale_py)
+        every_frame = {"frameskip": 1, "repeat_action_probability": 0.0}
+        env: Any = VecFrameStack(make_atari_env(words["env"], words["num_envs"], env_kwargs=every_frame), 4)
         model = algorithm("CnnPolicy", env, device="cpu", seed=0, **settings)
     else:
         env = make_vec_env(words["env"], words["num_envs"])
