@@ -95,6 +95,16 @@ def test_a_step_that_is_skipped_changes_nothing(compiled, monkeypatch):
     assert flat.optimizer_state()["step"] == 2
 
 
+@pytest.mark.parametrize("compiled", [False, True], ids=["kernel", "formula"])
+def test_the_very_first_step_can_be_skipped(compiled, monkeypatch):
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: compiled)
+    net, flat, _ = pair()
+    flat.optimizer = torch.optim.Adam([flat.flat])
+    before = flat.flat.clone()
+    flat.descend(loss_of(net, torch.randn(16, 3)) * float("inf"), 1e-2, 0.0, "skip")
+    assert torch.equal(flat.flat, before) and flat.optimizer_state()["step"] == 0
+
+
 def test_the_gradient_is_that_of_this_network_alone():
     net, flat, _ = pair()
     other = mlp(2, (4,), 1)
