@@ -184,15 +184,12 @@ class DecisionTransformer(ReplayAgent, name="decision_transformer"):
         self, obs: np.ndarray, state: Context | None, start: np.ndarray, explore: bool
     ) -> tuple[np.ndarray, Context]:
         """`act_on` with the context `state` of N environments, which is forgotten where `start` `[N]`; and the next."""
-        tensor = torch.as_tensor(obs, device=self.device)
-        if self.obs_normalizer is not None:
-            tensor = self.obs_normalizer(tensor)
         fresh = self._initial(len(obs))
         begins = torch.as_tensor(start, device=self.device)
         if state is not None:
             steps = torch.where(begins, fresh.steps, state.steps)
             fresh = state._replace(steps=steps, target=torch.where(begins, fresh.target, state.target))
-        action, state = self._extend(tensor, fresh, explore)
+        action, state = self._extend(self.inputs(obs), fresh, explore)
         return action.cpu().numpy(), state
 
     def credit(self, state: Context, reward: np.ndarray) -> Context:

@@ -111,10 +111,9 @@ class Buffer(Rows):
         index = self.draw(size)
         mask, steps = [torch.ones_like(index, dtype=torch.bool)], [index]
         for _ in range(1, length):
-            over = (self.terminated | self.truncated).view(-1)[index]
-            index = self._next(index)
-            mask.append(mask[-1] & ~over & self.valid.view(-1)[index])
-            steps.append(index)
+            after = self._next(index)
+            mask.append(mask[-1] & self._goes_on(index, after))
+            steps.append(index := after)
         at, real = torch.stack(steps), torch.stack(mask)
         obs = self.observations(torch.cat([at[:1], self._next(at)]))
         kept = torch.cat([real[:1], real])

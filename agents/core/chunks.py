@@ -25,6 +25,9 @@ def sum_in_chunks(
             part = loss(*chunk)
             slopes = torch.autograd.grad(part, parameters)
         total = total + part.detach()
-        gradients = slopes if gradients is None else torch._foreach_add(gradients, slopes)
+        if gradients is None:
+            gradients = slopes
+        else:
+            torch._foreach_add_(gradients, slopes)
     assert gradients is not None
     return total + sum((g * (x - x.detach())).sum() for g, x in zip(gradients, parameters, strict=True))

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from .config import RolloutConfig
 from .errors import InvalidSetting
@@ -50,7 +49,7 @@ class CompiledUpdate:
         if self.cadences is None:
             self.cadences = cadences(agent, batch)
             if isinstance(agent.config, RolloutConfig):  # its batches differ by a row
-                for field in filter(torch.is_tensor, tree_leaves(batch)):
+                for field in batch:
                     torch._dynamo.maybe_mark_dynamic(field, 0)
         for flat in agent._flat.values():
             if isinstance(flat.optimizer, torch.optim.Adam):

@@ -142,8 +142,7 @@ class RecurrentPPO(PPO, name="recurrent_ppo"):
 
     @torch.no_grad()
     def _act(self, obs: np.ndarray, state: Tensor, start: np.ndarray, explore: bool) -> tuple[np.ndarray, Tensor]:
-        tensor = self.normalized_obs(torch.as_tensor(obs, device=self.device))
-        features, state = self.actor_critic.step(tensor, state, torch.as_tensor(start, device=self.device))
+        features, state = self.actor_critic.step(self.inputs(obs), state, torch.as_tensor(start, device=self.device))
         law = self.actor_critic.actor(features)
         return (law.sample() if explore else law.mode()).cpu().numpy(), state
 
