@@ -56,7 +56,8 @@ def quantile_huber(quantiles: Tensor, target: Tensor, fractions: Tensor, thresho
     sample, quantile = torch.broadcast_tensors(target.unsqueeze(-2), quantiles.unsqueeze(-1))  # [..., B, N, M], views
     size = F.huber_loss(quantile, sample, reduction="none", delta=threshold) if threshold else (sample - quantile).abs()
     weight = torch.where(sample < quantile, 1.0 - fractions.unsqueeze(-1), fractions.unsqueeze(-1))
-    return (weight * size).mean(-1).sum(-1) / (threshold or 1.0)
+    total = torch.linalg.vecdot(weight.flatten(-2), size.flatten(-2))  # no third tensor of their size
+    return total / (target.shape[-1] * (threshold or 1.0))
 
 
 def clipped_surrogate(ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:

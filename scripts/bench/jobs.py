@@ -53,6 +53,15 @@ def critics(agent: str, block: int, **settings: Any) -> Job:
     return Job(f"{agent}-critics", f"{agent}, 10 critics against 2", "updates", 20, block, shared, words, 0.2)
 
 
+def value_based(*agents: str) -> Job:
+    """Frames per second of agents with other heads and networks than DQN, beside the two that stable-baselines3 has."""
+    settings = {"batch_size": 32, "start": 200, "buffer_size": 10_000}
+    shared = {"work": "online", "env": PONG, "num_envs": 1, "settings": settings}
+    words: dict[str, dict[str, Any]] = {f"ours-{agent}": {"agent": agent} for agent in agents}
+    words |= {"sb3-dqn": {"agent": "dqn"}, "sb3-qrdqn": {"agent": "qrdqn", "library": "sb3_contrib"}}
+    return Job("value-pong", f"value-based agents, {PONG}, 1 environment", "steps", 400, 200, shared, words, 1.0)
+
+
 def imports(*modules: str) -> dict[str, dict[str, Any]]:
     """A fresh process that imports each."""
     return {f"import-{module}": {"module": module} for module in modules}
@@ -66,6 +75,7 @@ JOBS = [
     online("sac", CHEETAH, 1, 400, 300, 1.8, **WIDE, **EARLY),
     online("td3", CHEETAH, 1, 400, 300, 1.8, **WIDE, **EARLY),
     online("dqn", PONG, 1, 600, 600, 1.5, batch_size=32, start=200, buffer_size=10_000),
+    value_based("dqn", "dueling_dqn", "c51", "hl_gauss_dqn", "qr_dqn", "iqn", "fqf", "rainbow"),
     offline("iql", 2.0),
     offline("td3_bc", 2.0),
     offline("cql", 1.5, 20),

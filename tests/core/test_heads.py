@@ -67,6 +67,15 @@ def floor_and_ceil(head, reward, discount, probability):
     return result
 
 
+@pytest.mark.parametrize("target", ["c51", "two_hot", "hl_gauss"])
+def test_targets_that_are_not_a_number_say_so(target):
+    """They come to the guard of losses as NaN, in their own row alone."""
+    head = Categorical(-1, 1, 5, target)
+    reward = torch.tensor([math.nan, 0.5, math.inf])
+    found = head.backup(reward, torch.full((3,), 0.9), torch.zeros(3, 5))
+    assert found[0].isnan().any() and found[1:].isfinite().all()
+
+
 def test_c51_projection_against_floor_and_ceil():
     head = Categorical(-10, 10, 51).double()
     output = torch.randn(40, 51, dtype=torch.float64)
