@@ -29,7 +29,7 @@ class CNN(nn.Module):
         super().__init__()
         layers, channels = list[nn.Module](), shape[0]
         for filters, kernel, stride in convolutions:
-            layers += [nn.Conv2d(channels, filters, kernel, stride), nn.ReLU()]
+            layers += [nn.Conv2d(channels, filters, kernel, stride), nn.ReLU(inplace=True)]
             channels = filters
         self.convolutions = nn.Sequential(*layers, nn.Flatten())
         flat = self.convolutions(torch.zeros(1, *shape)).shape[1]
@@ -41,7 +41,8 @@ class CNN(nn.Module):
                         init(layer.weight.flatten(1).t(), layer.bias)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.linear(self.convolutions(image.float() / 255.0))
+        image = image.contiguous(memory_format=torch.channels_last)  # in which convolutions are faster
+        return self.linear(self.convolutions(image.to(torch.float32, copy=True).div_(255.0)))
 
 
 class NatureCNN(CNN):

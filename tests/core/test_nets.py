@@ -169,6 +169,19 @@ def test_nature_cnn():
     torch.testing.assert_close(net(image), net.linear(net.convolutions(image.double().div(255).float())))
 
 
+@pytest.mark.parametrize("channels", [1, 4])
+def test_images_are_scaled_and_stay_as_they_are(channels):
+    """Floats too, which are not converted, and one channel, whose memory is in the same order either way."""
+    net, image = NatureCNN((channels, 36, 36)), torch.randint(256, (2, channels, 36, 36), dtype=torch.uint8)
+    parts = image.float() / 255.0
+    for layer in net.convolutions:
+        parts = layer(parts)
+    for same in (image, image.float(), image.float().contiguous(memory_format=torch.channels_last)):
+        before = same.clone()
+        torch.testing.assert_close(net(same), net.linear(parts))
+        assert torch.equal(same, before)
+
+
 def test_nature_cnn_takes_an_initialiser():
     net = NatureCNN((1, 36, 36), orthogonal_init())
     for layer in net.convolutions:
