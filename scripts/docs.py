@@ -1,4 +1,4 @@
-"""`python -m bellmark.scripts.docs`: writes the pages of all agents and their index, docs/, from code and evidence."""
+"""`python -m bellmark.scripts.docs`: writes docs/, the pages of all agents and the results, from code and evidence."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import numpy as np
 from ..agents.core.registry import find_agents
 from .grid import FOLDER, read_plan
 from .pages import ROOT, describe_once, page, prose, table
+from .results import page as results
 
 FAMILIES = {
     "agents/on_policy": "From what the policy has just done",
@@ -25,7 +26,8 @@ POINTS = 6
 """Rows in the table of a curve."""
 LEGEND = "Lines: the lowest, the mean and the highest over seeds, at each evaluation."
 INDEX = """Made by `make docs` from docstrings, settings and recorded evidence; `bellmark explain AGENT` shows a page in
-a terminal. How to write an agent of your own: [a variant in 15 lines](write-your-own-variant.md)."""
+a terminal. How to write an agent of your own: [a variant in 15 lines](write-your-own-variant.md). What all of them
+reached, side by side: [results](results.md)."""
 
 
 class Curve(NamedTuple):
@@ -98,6 +100,7 @@ def pages() -> dict[str, str]:
         rows = [(f"[{f['name']}](agents/{f['name']}.md)", ", ".join(f["actions"]), prose(f["about"])) for f in members]
         lines += [f"## {title}", f"Files in [{family}](../{family}).", table(("agent", "actions", "what"), rows)]
     found["docs/README.md"] = "\n\n".join(lines) + "\n"
+    found["docs/results.md"] = results()
     for fact in facts:
         parts = [part for entry in curves().get(fact["name"], []) for part in measured(entry)]
         measurements = "\n\n".join(["\n## Measured", *parts, ""]) if parts else ""

@@ -16,7 +16,7 @@ from ..core.critics import at_action
 from ..core.implicit import ImplicitQ
 from ..core.losses import quantile_huber
 from ..core.masks import forbid
-from ..core.nets import frozen_copy, mlp
+from ..core.nets import frozen_copy, mlp, orthogonal_init
 from ..core.spec import Spec
 from .dqn import DQN, DQNConfig
 
@@ -36,11 +36,11 @@ class FQFConfig(DQNConfig):
 
 
 class Proposal(nn.Module):
-    """Fractions 0 = tau_0 < ... < tau_N = 1 from features: `[B, F]` -> `[B, N + 1]`."""
+    """Fractions 0 = tau_0 < ... < tau_N = 1 from features: `[B, F]` -> `[B, N + 1]`. At first nearly at equal steps."""
 
     def __init__(self, features: int, quantiles: int):
         super().__init__()
-        self.net = mlp(features, (), quantiles)
+        self.net = mlp(features, (), quantiles, last_init=orthogonal_init(0.01))
 
     def forward(self, features: Tensor) -> Tensor:
         return F.pad(self.net(features).softmax(1).cumsum(1), (1, 0))
@@ -66,6 +66,8 @@ class FQF(DQN, name="fqf"):
                       -c times the entropy of (tau_{i+1} - tau_i)_i; features psi are not changed by it
 
     The fractions at s' come from a copy of the proposal that follows with the target network, as in the authors' code.
+    W starts near 0, as in others' code: the paper's step size hardly moves it, and fractions at random distances, which
+    drift apart as psi grows, end in one interval that takes all.
 
     Departures from the paper: those of IQN; Adam instead of RMSProp for the proposals.
     """

@@ -1,0 +1,149 @@
+"""docs/results.md: what every plan in scripts/evidence has shown so far, beside published figures."""
+
+from __future__ import annotations
+
+import csv
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .grid import FOLDER, read_plan
+from .pages import table
+from .statistics import Estimate, bootstrap, iqm, student_interval
+
+INTRO = """Made by `make docs` from the raw results in [scripts/evidence](../scripts/evidence): for each plan
+`PLAN.toml`, `PLAN.csv` has a row for each seed, with every episode's return, and `PLAN-curves.csv` every evaluation. To
+repeat what is missing: `python -m bellmark.scripts.grid scripts/evidence/PLAN.toml`.
+
+A cell is the mean over seeds of the last evaluation (the last checkpoint, deterministic actions), Student's 95%
+interval over seeds, and the number of seeds. Over a column, or in the cell where they differ, is when the evaluation
+was made: in environment steps, or in updates where an agent learns from data. Published figures differ in protocol, as
+their notes say."""
+AGGREGATE = "Interquartile mean over all runs of these tasks, with a stratified bootstrap interval over runs."
+
+
+class Entry(NamedTuple):
+    """One agent on one task."""
+
+    agent: str
+    task: str
+    clock: int
+    """When it was evaluated: environment steps, or updates on data, to the nearest thousand."""
+    scores: np.ndarray
+    """[seeds]: returns, or D4RL scores where the environment has them."""
+    seconds: float
+    """Median over seeds for 1,000 ticks of the clock; NaN for an agent that does not only learn from data."""
+
+
+def task_of(command: Sequence[str], normalized: bool) -> str:
+    words = dict(zip(command, [*command[1:], ""], strict=True))
+    name = words.get("--env") or Path(words["--data"]).stem
+    name += f" ({words['--env-kwargs']})" if "--env-kwargs" in words else ""
+    name += ", then online" if "--learn-steps" in words else ""
+    return name + (", D4RL score" if normalized else "")
+
+
+def read(plan: Path) -> list[Entry]:
+    """What a plan's results hold, in the order of the plan."""
+    results = plan.with_suffix(".csv")
+    if not results.exists():
+        return []
+    with results.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    found = []
+    for name, command in {job.name: job.command for job in read_plan(plan, Path(), ())}.items():
+        own = [row for row in rows if row["name"] == name]
+        if not own:
+            continue
+        normalized = all(row.get("normalized_mean") for row in own)
+        scores = np.array([float(row["normalized_mean" if normalized else "eval_mean"]) for row in own])
+        offline = command[0] == "fit" and "--learn-steps" not in command
+        seconds = np.median([1e3 * float(row["seconds"]) / int(row["clock"]) for row in own]) if offline else np.nan
+        clock = round(int(own[0]["clock"]), -3)
+        found.append(Entry(command[1], task_of(command, normalized), clock, scores, float(seconds)))
+    return found
+
+
+def cell(estimate: Estimate, runs: int) -> str:
+    value, low, high = estimate
+    digits = 1 if abs(value) >= 10 else 2
+    interval = f" [{low:z.{digits}f}, {high:z.{digits}f}]" if runs > 1 else ""
+    return f"{value:z.{digits}f}{interval} ({runs})"
+
+
+def matrix(entries: Iterable[Entry]) -> str:
+    """Agents against tasks; where agents learn from data, also how long an update takes."""
+    entries = list(entries)
+    clocks: dict[str, set[int]] = {}
+    for entry in entries:
+        clocks.setdefault(entry.task, set()).add(entry.clock)
+    same = {task: found.pop() for task, found in clocks.items() if len(found) == 1}
+    timed = any(np.isfinite(entry.seconds) for entry in entries)
+    rows = []
+    for agent in dict.fromkeys(entry.agent for entry in entries):
+        cells = dict.fromkeys(clocks, "")
+        own = [entry for entry in entries if entry.agent == agent]
+        for entry in own:
+            text = cell(student_interval(entry.scores), len(entry.scores))
+            text += "" if entry.task in same else f" at {entry.clock:,}"
+            cells[entry.task] += ("; " if cells[entry.task] else "") + text
+        seconds = [entry.seconds for entry in own if np.isfinite(entry.seconds)]
+        times = [f"{np.median(seconds):.1f}" if seconds else ""] if timed else []
+        rows.append((f"[{agent}](agents/{agent}.md)", *cells.values(), *times))
+    heads = [f"{task}, {same[task]:,}" if task in same else task for task in clocks]
+    return table(("agent", *heads, *(["seconds for 1,000 updates"] if timed else [])), rows)
+
+
+def aggregate(entries: Iterable[Entry], tasks: Mapping[str, Sequence[float]]) -> list[tuple[str, str]]:
+    """For each agent with runs of all tasks: IQM of the scores, scaled so that those given for a task are 0 and 1."""
+    scaled: dict[str, dict[str, np.ndarray]] = {}
+    for entry in entries:
+        if entry.task in tasks:
+            zero, one = tasks[entry.task]
+            scaled.setdefault(entry.agent, {})[entry.task] = (entry.scores - zero) / (one - zero)
+    complete = {agent: list(found.values()) for agent, found in scaled.items() if found.keys() == tasks.keys()}
+    return [
+        (f"[{agent}](agents/{agent}.md)", cell(bootstrap(scores, iqm), min(map(len, scores))))
+        for agent, scores in complete.items()
+    ]
+
+
+def published(plan: str) -> list[tuple[str, ...]]:
+    """Rows of published.csv for a plan."""
+    with (FOLDER / "published.csv").open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["plan"] == plan]
+    return [
+        (
+            row["task"],
+            row["who"],
+            f"{int(row['at']):,}" if row["at"] else "",
+            row["mean"] + (f" ± {row['spread']}" if row["spread"] else ""),
+            row["seeds"],
+            "; ".join(filter(None, (row["source"], row["note"]))),
+        )
+        for row in rows
+    ]
+
+
+def section(plan: Path) -> list[str]:
+    """A plan: what it says of itself, its table, its aggregates, and what others published."""
+    entries, text = read(plan), plan.read_text(encoding="utf-8")
+    if not entries:
+        return []
+    head = [line[1:].strip() for line in text.split("\n\n")[0].splitlines() if line.startswith("#")]
+    parts = [f"## {plan.stem}", " ".join(head), matrix(entries)]
+    aggregates: list[dict[str, Any]] = tomllib.loads(text).get("aggregate", [])
+    for wanted in aggregates:
+        if rows := aggregate(entries, wanted["tasks"]):
+            parts += [f"{wanted['title']} {AGGREGATE}", table(("agent", "IQM (seeds of each task)"), rows)]
+    if others := published(plan.stem):
+        parts.append(table(("published for", "who", "at", "score", "seeds", "source and what differs"), others))
+    return parts
+
+
+def page() -> str:
+    parts = [part for plan in sorted(FOLDER.glob("*.toml")) for part in section(plan)]
+    return "\n\n".join(["# Results", INTRO, *parts]) + "\n"

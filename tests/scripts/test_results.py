@@ -1,0 +1,78 @@
+"""docs/results.md: cells are what the raw rows say, tasks are kept apart, aggregates are of complete agents alone."""
+
+import csv
+
+import numpy as np
+import pytest
+from bellmark.scripts import results
+from bellmark.scripts.results import Entry, aggregate, matrix, task_of
+
+HEAD = "name,seed,clock,eval_mean,normalized_mean,seconds"
+
+
+def plan(folder, entries, rows):
+    """A plan of `(name, command)` with its rows."""
+    path = folder / "tried.toml"
+    tables = [f'[[entry]]\nname = "{name}"\ncommand = {command}\nseeds = [1, 2]\n' for name, command in entries]
+    path.write_text("# What this is,\n# and why.\n\n" + "\n".join(tables))
+    path.with_suffix(".csv").write_text("\n".join([HEAD, *rows]) + "\n")
+    return path
+
+
+def test_a_section_says_what_the_rows_say(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    (tmp_path / "published.csv").write_text(
+        "plan,task,who,at,mean,spread,seeds,source,note\ntried,A-v1,peer,1000000,2.5,0.5,3,page,older\nother,,,,,,,,\n"
+    )
+    entries = [
+        ("dqn-a", ["train", "dqn", "--env", "A-v1"]),
+        ("bc-a", ["fit", "bc", "--data", "folder/a.hdf5"]),
+        ("later", ["train", "c51", "--env", "A-v1"]),
+    ]
+    rows = ["dqn-a,1,9996,1.0,,3", "bc-a,1,2000,7.0,40,6", "dqn-a,2,9996,2.0,,3", "bc-a,2,2000,8.0,60,10"]
+    parts = results.section(plan(tmp_path, entries, rows))
+    assert parts[:2] == ["## tried", "What this is, and why."]
+    assert parts[2].splitlines() == [
+        "| agent | A-v1, 10,000 | a, D4RL score, 2,000 | seconds for 1,000 updates |",
+        "| --- | --- | --- | --- |",
+        "| [dqn](agents/dqn.md) | 1.50 [-4.85, 7.85] (2) |  |  |",
+        "| [bc](agents/bc.md) |  | 50.0 [-77.1, 177.1] (2) | 4.0 |",
+    ]
+    assert parts[3].splitlines()[2:] == ["| A-v1 | peer | 1,000,000 | 2.5 ± 0.5 | 3 | page; older |"]
+    (tmp_path / "tried.csv").unlink()
+    assert results.section(tmp_path / "tried.toml") == [], "a plan without results has no section"
+
+
+def test_evaluations_at_different_clocks_say_when():
+    entries = [Entry("sac", "H", clock, np.array([score]), np.nan) for clock, score in ((100_000, 5.0), (30_000, 12.0))]
+    assert "| H |" in matrix(entries) and "| 5.00 (1) at 100,000; 12.0 (1) at 30,000 |" in matrix(entries)
+
+
+@pytest.mark.parametrize(
+    "command, task",
+    [
+        (["train", "dqn", "--env", "A-v1", "--tuned"], "A-v1"),
+        (["train", "dqn", "--env", "A-v1", "--env-kwargs", "size=4"], "A-v1 (size=4)"),
+        (["fit", "iql", "--data", "set.hdf5", "--learn-steps", "9"], "set, then online"),
+    ],
+)
+def test_tasks_that_differ_have_different_names(command, task):
+    assert task_of(command, False) == task and task_of(command, True) == f"{task}, D4RL score"
+
+
+def test_an_aggregate_is_of_scaled_scores_of_agents_with_all_tasks():
+    entries = [
+        Entry("dqn", "A", 1, np.array([2.0, 4.0]), np.nan),
+        Entry("dqn", "B", 1, np.array([-50.0, -10.0]), np.nan),
+        Entry("c51", "A", 1, np.array([9.0, 9.0]), np.nan),
+    ]
+    ((agent, text),) = aggregate(entries, {"A": [0.0, 4.0], "B": [-50.0, 50.0]})
+    assert agent == "[dqn](agents/dqn.md)"
+    assert text.startswith("0.45 [") and text.endswith("(2)"), "the middle two of 0.5, 1, 0 and 0.4"
+
+
+def test_published_figures_are_of_plans_that_exist():
+    with (results.FOLDER / "published.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["plan"] for row in rows} <= {path.stem for path in results.FOLDER.glob("*.toml")}
+    assert all(row["who"] and row["source"] and float(row["mean"]) for row in rows)
