@@ -94,23 +94,22 @@ def measure(seconds: float) -> dict[str, dict[int, float]]:
     }
 
 
-WHAT = ("per update", "per update", "per batch drawn", "per transition acted and stored")
+WHAT = ("of an update", "of an update", "to draw a batch", "to act, per transition")
 
 
 def draw(results: dict[str, dict[int, float]], path: Path) -> None:
-    """Four panels, each relative to its first point, beside the line of equal growth."""
+    """Four panels, each relative to its first point, beside what grows in proportion."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 3.2), layout="constrained")
+    figure = Figure(figsize=(14, 3.2), layout="constrained")
     for axes, (name, points), what in zip(figure.subplots(1, 4), results.items(), WHAT, strict=True):
         sizes, times = list(points), [points[size] / next(iter(points.values())) for size in points]
         axes.loglog(sizes, times, "k-o", label="measured")
         growth = [sizes[0] / size for size in sizes] if name == "environments" else [size / sizes[0] for size in sizes]
-        if "buffer" not in name:
-            axes.loglog(sizes, growth, "k:", label="in proportion")
-        axes.set(xlabel=name, title=f"time {what}", ylabel=f"relative to {sizes[0]:,}")
+        axes.loglog(sizes, growth, "k:", label="in proportion")
+        axes.set(xlabel=name, title=f"time {what}", ylabel=f"relative to that of {sizes[0]:,}")
         axes.legend()
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=90)
 
 
 def main(argv: list[str] | None = None) -> int:
