@@ -185,6 +185,14 @@ def test_small_and_large_images(name, side):
 # ---- FQF ---------------------------------------------------------------------------------------------------------
 
 
+def test_fqf_starts_with_equal_intervals():
+    """Even where features are large; distances at random would be kept, as the proposals hardly learn."""
+    agent = build("fqf", True, quantiles=8)
+    features = 10.0 * torch.rand(100, agent.q.features)
+    torch.testing.assert_close(agent.proposal(features).diff(), torch.full((100, 8), 1 / 8), atol=0.03, rtol=0)
+    assert agent.config.proposal_learning_rate < 1e-6
+
+
 def test_fqf_values_weigh_quantiles_by_their_intervals():
     agent = build("fqf", True, quantiles=2)
     agent.proposal.forward = lambda features: torch.tensor([[0.0, 0.2, 1.0]])
