@@ -35,8 +35,8 @@ format: .venv/installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-evidence: .venv/installed-dev  ## repeat every run behind the tables of the README that is not in scripts/evidence yet
-	$(BIN)/python -m bellmark.scripts.grid scripts/evidence/foundation.toml
+evidence: .venv/installed-dev  ## make every run that is planned in scripts/evidence and not there yet (days)
+	for plan in scripts/evidence/*.toml; do $(BIN)/python -m bellmark.scripts.grid $$plan || exit; done
 
 .venv/installed: pyproject.toml .ci/constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Bellmark needs Python 3.11 or newer: make PYTHON=python3.11 demo" if sys.version_info < (3, 11) else 0)'
