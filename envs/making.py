@@ -14,7 +14,7 @@ import gymnasium
 from gymnasium.vector import AutoresetMode
 
 from ..agents.core.errors import BellmarkError, InvalidSetting, MissingExtra, UnknownName
-from . import atari, deep_sea, minatar, probes  # noqa: F401  register their environments, in worker processes as well
+from . import atari, bit_flipping, deep_sea, minatar, probes  # noqa: F401  register environments, in workers as well
 from .flat import flattened, has_masks
 from .vector import VectorEnv
 from .worker import InfoFree

@@ -29,6 +29,7 @@ class Entry(NamedTuple):
     """One agent on one task."""
 
     agent: str
+    """With what the plan's `label` adds, as a link."""
     task: str
     clock: int
     """When it was evaluated: environment steps, or updates on data, to the nearest thousand."""
@@ -53,6 +54,7 @@ def read(plan: Path) -> list[Entry]:
         return []
     with results.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
+    labels = {entry["name"]: entry.get("label") for entry in tomllib.loads(plan.read_text(encoding="utf-8"))["entry"]}
     found = []
     for name, command in {job.name: job.command for job in read_plan(plan, Path(), ())}.items():
         own = [row for row in rows if row["name"] == name]
@@ -63,7 +65,8 @@ def read(plan: Path) -> list[Entry]:
         offline = command[0] == "fit" and "--learn-steps" not in command
         seconds = np.median([1e3 * float(row["seconds"]) / int(row["clock"]) for row in own]) if offline else np.nan
         clock = round(int(own[0]["clock"]), -3)
-        found.append(Entry(command[1], task_of(command, normalized), clock, scores, float(seconds)))
+        agent = f"[{command[1]}](agents/{command[1]}.md)" + (f", {labels[name]}" if labels[name] else "")
+        found.append(Entry(agent, task_of(command, normalized), clock, scores, float(seconds)))
     return found
 
 
@@ -92,7 +95,7 @@ def matrix(entries: Iterable[Entry]) -> str:
             cells[entry.task] += ("; " if cells[entry.task] else "") + text
         seconds = [entry.seconds for entry in own if np.isfinite(entry.seconds)]
         times = [f"{np.median(seconds):.1f}" if seconds else ""] if timed else []
-        rows.append((f"[{agent}](agents/{agent}.md)", *cells.values(), *times))
+        rows.append((agent, *cells.values(), *times))
     heads = [f"{task}, {same[task]:,}" if task in same else task for task in clocks]
     return table(("agent", *heads, *(["seconds for 1,000 updates"] if timed else [])), rows)
 
@@ -105,10 +108,7 @@ def aggregate(entries: Iterable[Entry], tasks: Mapping[str, Sequence[float]]) ->
             zero, one = tasks[entry.task]
             scaled.setdefault(entry.agent, {})[entry.task] = (entry.scores - zero) / (one - zero)
     complete = {agent: list(found.values()) for agent, found in scaled.items() if found.keys() == tasks.keys()}
-    return [
-        (f"[{agent}](agents/{agent}.md)", cell(bootstrap(scores, iqm), min(map(len, scores))))
-        for agent, scores in complete.items()
-    ]
+    return [(agent, cell(bootstrap(scores, iqm), min(map(len, scores)))) for agent, scores in complete.items()]
 
 
 def published(plan: str) -> list[tuple[str, ...]]:

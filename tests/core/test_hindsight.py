@@ -18,39 +18,6 @@ from gymnasium import spaces
 KEYS = ("observation", "achieved_goal", "desired_goal")
 
 
-class Bits(gymnasium.Env):
-    """Bit-flipping (Andrychowicz et al. 2017, section 3.1): an action flips one bit; -1 until all are the goal's."""
-
-    def __init__(self, n: int = 10, ends: bool = True):
-        self.n, self.bits, self.goal = n, np.zeros(n, np.int8), np.zeros(n, np.int8)
-        self.action_space = spaces.Discrete(n)
-        self.observation_space = spaces.Dict({key: spaces.MultiBinary(n) for key in KEYS})
-        self.t = 0
-        if ends:
-            self.compute_terminated = same
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        self.t, self.bits, self.goal = 0, *self.np_random.integers(0, 2, (2, self.n)).astype(np.int8)
-        return self.obs(), {}
-
-    def obs(self):
-        return dict(zip(KEYS, (self.bits.copy(), self.bits.copy(), self.goal.copy()), strict=True))
-
-    def step(self, action):
-        self.bits[action] ^= 1
-        self.t += 1
-        reward = float(self.compute_reward(self.bits, self.goal, {}))
-        return self.obs(), reward, reward == 0, self.t >= self.n, {}
-
-    def compute_reward(self, achieved, desired, info):
-        return same(achieved, desired, info) - 1.0
-
-
-def same(achieved, desired, info):
-    return (achieved == desired).all(-1)
-
-
 class Point(gymnasium.Env):
     """A point that moves by up to 0.2 a step in the square [-1, 1]^2: -1 until it is within 0.2 of the goal."""
 
@@ -189,8 +156,9 @@ BITS |= {"exploration_fraction": 0.5, "hidden": (256,), "train_every": 8, "updat
 
 @pytest.mark.parametrize(("replay", "low", "high"), [("hindsight", 0.9, 1.0), ("uniform", 0.0, 0.1)])
 def test_ten_bits_are_learnt_with_hindsight_and_not_without(replay, low, high):
-    agent = make("dqn", make_env(Bits, 8), seed=1, replay=replay, **BITS).learn(12_000)
-    returns = evaluate(agent, make_env(Bits, 8), 100, seed=0).returns
+    bits = lambda: make_env("bellmark/BitFlipping-v0", 8, size=10)  # noqa: E731
+    agent = make("dqn", bits(), seed=1, replay=replay, **BITS).learn(12_000)
+    returns = evaluate(agent, bits(), 100, seed=0).returns
     assert low <= (returns > -10).mean() <= high
 
 
@@ -202,20 +170,20 @@ def test_a_point_finds_its_goal_with_hindsight():
 
 
 def test_environments_in_other_processes_judge_here():
-    agent = make("dqn", make_env(Bits, 2, backend="async", n=3, ends=False), replay="hindsight", start=20, batch_size=8)
-    agent.learn(80)
+    env = make_env(Point, 2, backend="async")
+    agent = make("sac", env, replay="hindsight", start=20, batch_size=8, hidden=(8,)).learn(80)
     agent.env.close()
     assert agent.updates and agent.buffer.task.compute_terminated is None
 
 
 def test_what_cannot_be_done_is_named():
-    agent = make("dqn", make_env(Bits), replay="hindsight")
+    agent = make("dqn", "bellmark/BitFlipping-v0", replay="hindsight")
     agent.env = None
     with pytest.raises(InvalidSetting, match="needs env="):
         agent.make_buffer(1)
     with pytest.raises(InvalidSetting, match="not from data"):
         agent.fit(HindsightBuffer(agent.spec, 10), 1)
     with pytest.raises(InvalidSetting, match="n_step = 1"):
-        make("dqn", make_env(Bits), replay="hindsight", n_step=2).learn(10)
+        make("dqn", "bellmark/BitFlipping-v0", replay="hindsight", n_step=2).learn(10)
     with pytest.raises(UnsupportedSpace, match="has no goals"):
         make("dqn", "CartPole-v1", replay="hindsight").learn(10)

@@ -14,6 +14,7 @@ def plan(folder, entries, rows):
     """A plan of `(name, command)` with its rows."""
     path = folder / "tried.toml"
     tables = [f'[[entry]]\nname = "{name}"\ncommand = {command}\nseeds = [1, 2]\n' for name, command in entries]
+    tables[1] += 'label = "gently"\n'
     path.write_text("# What this is,\n# and why.\n\n" + "\n".join(tables))
     path.with_suffix(".csv").write_text("\n".join([HEAD, *rows]) + "\n")
     return path
@@ -36,7 +37,7 @@ def test_a_section_says_what_the_rows_say(tmp_path, monkeypatch):
         "| agent | A-v1, 10,000 | a, D4RL score, 2,000 | seconds for 1,000 updates |",
         "| --- | --- | --- | --- |",
         "| [dqn](agents/dqn.md) | 1.50 [-4.85, 7.85] (2) |  |  |",
-        "| [bc](agents/bc.md) |  | 50.0 [-77.1, 177.1] (2) | 4.0 |",
+        "| [bc](agents/bc.md), gently |  | 50.0 [-77.1, 177.1] (2) | 4.0 |",
     ]
     assert parts[3].splitlines()[2:] == ["| A-v1 | peer | 1,000,000 | 2.5 ± 0.5 | 3 | page; older |"]
     (tmp_path / "tried.csv").unlink()
@@ -67,7 +68,7 @@ def test_an_aggregate_is_of_scaled_scores_of_agents_with_all_tasks():
         Entry("c51", "A", 1, np.array([9.0, 9.0]), np.nan),
     ]
     ((agent, text),) = aggregate(entries, {"A": [0.0, 4.0], "B": [-50.0, 50.0]})
-    assert agent == "[dqn](agents/dqn.md)"
+    assert agent == "dqn"
     assert text.startswith("0.45 [") and text.endswith("(2)"), "the middle two of 0.5, 1, 0 and 0.4"
 
 
