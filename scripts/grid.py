@@ -1,8 +1,8 @@
 """`python -m bellmark.scripts.grid PLAN.toml`: commands over seeds, in processes, into CSV files.
 
 A plan is a list of `[[entry]]` with `name`, `command` (the words after `bellmark`) and `seeds`; where two entries have
-the same agent and task, a `label` tells them apart in docs/results.md. What is in the results
-is not run again; a run that was interrupted is resumed.
+the same agent and task, a `label` tells them apart in docs/results.md. What is in the results is not run again; a run
+that was interrupted is resumed.
 """
 
 from __future__ import annotations
