@@ -95,9 +95,7 @@ def probabilities(agent: Agent, obs: Tensor, deterministic: bool) -> Tensor:
 
 def act(agent: Agent, obs: Tensor, explore: bool) -> Tensor:
     """The agent's own actions in raw observations on its device, clipped as the environment would."""
-    if agent.obs_normalizer is not None:
-        obs = agent.obs_normalizer(obs)
-    action = agent.act(obs, explore)
+    action = agent.act(agent.normalized_obs(obs), explore)
     return action if agent.spec.discrete else action.clamp(-1.0, 1.0)
 
 

@@ -139,10 +139,9 @@ class DecisionTransformer(ReplayAgent, name="decision_transformer"):
         at = buffer.draw(c.batch_size * count)[:, None] + buffer.columns * step
         at = at % (buffer.rows * buffer.columns)
         time = self._time[at]
-        obs = buffer.observations(at)
         windows = Windows(
             self._return_to_go[at],
-            obs if self.obs_normalizer is None else self.obs_normalizer(obs),
+            self.normalized_obs(buffer.observations(at)),
             buffer.action.flatten(0, 1)[at],
             time.clamp(min=0),
             (time == time[:, :1] + step).float(),

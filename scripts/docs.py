@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import sys
 from collections import defaultdict
@@ -12,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..agents.core.registry import find_agents
-from .grid import FOLDER, read_plan
+from .grid import FOLDER, read_plan, rows_of
 from .pages import ROOT, describe_once, page, prose, table
 from .results import page as results
 
@@ -52,9 +51,8 @@ def curves() -> dict[str, list[Curve]]:
         results = FOLDER / f"{plan.stem}-curves.csv"
         runs: dict[str, dict[str, list[dict[str, str]]]] = defaultdict(lambda: defaultdict(list))
         if results.exists():
-            with results.open(newline="", encoding="utf-8") as file:
-                for row in csv.DictReader(file):
-                    runs[row["name"]][row["seed"]].append(row)
+            for row in rows_of(results):
+                runs[row["name"]][row["seed"]].append(row)
         for name, command in {job.name: job.command for job in read_plan(plan, Path(), ())}.items():
             if name in runs:
                 found[command[1]].append(curve(command, [*runs[name].values()]))

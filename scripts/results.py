@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .grid import FOLDER, read_plan
+from .grid import FOLDER, rows_of
 from .pages import table
 from .statistics import Estimate, bootstrap, iqm, student_interval
 
@@ -47,17 +46,11 @@ def task_of(command: Sequence[str], normalized: bool) -> str:
     return name + (", D4RL score" if normalized else "")
 
 
-def read(plan: Path) -> list[Entry]:
-    """What a plan's results hold, in the order of the plan."""
-    results = plan.with_suffix(".csv")
-    if not results.exists():
-        return []
-    with results.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    labels = {entry["name"]: entry.get("label") for entry in tomllib.loads(plan.read_text(encoding="utf-8"))["entry"]}
+def measured(planned: Iterable[Mapping[str, Any]], rows: Sequence[Mapping[str, str]]) -> list[Entry]:
+    """What a plan's results hold, in the order of the plan's entries."""
     found = []
-    for name, command in {job.name: job.command for job in read_plan(plan, Path(), ())}.items():
-        own = [row for row in rows if row["name"] == name]
+    for entry in planned:
+        command, own = entry["command"], [row for row in rows if row["name"] == entry["name"]]
         if not own:
             continue
         normalized = all(row.get("normalized_mean") for row in own)
@@ -65,7 +58,7 @@ def read(plan: Path) -> list[Entry]:
         offline = command[0] == "fit" and "--learn-steps" not in command
         seconds = np.median([1e3 * float(row["seconds"]) / int(row["clock"]) for row in own]) if offline else np.nan
         clock = round(int(own[0]["clock"]), -3)
-        agent = f"[{command[1]}](agents/{command[1]}.md)" + (f", {labels[name]}" if labels[name] else "")
+        agent = f"[{command[1]}](agents/{command[1]}.md)" + (f", {entry['label']}" if "label" in entry else "")
         found.append(Entry(agent, task_of(command, normalized), clock, scores, float(seconds)))
     return found
 
@@ -77,13 +70,12 @@ def cell(estimate: Estimate, runs: int) -> str:
     return f"{value:z.{digits}f}{interval} ({runs})"
 
 
-def matrix(entries: Iterable[Entry]) -> str:
+def matrix(entries: Sequence[Entry]) -> str:
     """Agents against tasks; where agents learn from data, also how long an update takes."""
-    entries = list(entries)
     clocks: dict[str, set[int]] = {}
     for entry in entries:
         clocks.setdefault(entry.task, set()).add(entry.clock)
-    same = {task: found.pop() for task, found in clocks.items() if len(found) == 1}
+    same = {task: min(found) for task, found in clocks.items() if len(found) == 1}
     timed = any(np.isfinite(entry.seconds) for entry in entries)
     rows = []
     for agent in dict.fromkeys(entry.agent for entry in entries):
@@ -113,8 +105,7 @@ def aggregate(entries: Iterable[Entry], tasks: Mapping[str, Sequence[float]]) ->
 
 def published(plan: str) -> list[tuple[str, ...]]:
     """Rows of published.csv for a plan."""
-    with (FOLDER / "published.csv").open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["plan"] == plan]
+    rows = [row for row in rows_of(FOLDER / "published.csv") if row["plan"] == plan]
     return [
         (
             row["task"],
@@ -130,13 +121,16 @@ def published(plan: str) -> list[tuple[str, ...]]:
 
 def section(plan: Path) -> list[str]:
     """A plan: what it says of itself, its table, its aggregates, and what others published."""
-    entries, text = read(plan), plan.read_text(encoding="utf-8")
+    results, text = plan.with_suffix(".csv"), plan.read_text(encoding="utf-8")
+    if not results.exists():
+        return []
+    contents = tomllib.loads(text)
+    entries = measured(contents["entry"], rows_of(results))
     if not entries:
         return []
     head = [line[1:].strip() for line in text.split("\n\n")[0].splitlines() if line.startswith("#")]
     parts = [f"## {plan.stem}", " ".join(head), matrix(entries)]
-    aggregates: list[dict[str, Any]] = tomllib.loads(text).get("aggregate", [])
-    for wanted in aggregates:
+    for wanted in contents.get("aggregate", []):
         if rows := aggregate(entries, wanted["tasks"]):
             parts += [f"{wanted['title']} {AGGREGATE}", table(("agent", "IQM (seeds of each task)"), rows)]
     if others := published(plan.stem):

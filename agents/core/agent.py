@@ -199,8 +199,11 @@ class Agent(Stateful):
 
     def inputs(self, obs: np.ndarray) -> Tensor:
         """Encoded observations `[N, ...]` from the host as the networks take them: normalised if the agent does."""
-        tensor = torch.from_numpy(obs).to(self.device)
-        return tensor if self.obs_normalizer is None else self.obs_normalizer(tensor)
+        return self.normalized_obs(torch.from_numpy(obs).to(self.device))
+
+    def normalized_obs(self, obs: Tensor) -> Tensor:
+        """Encoded observations `[..., obs]`, normalised if the agent normalises."""
+        return obs if self.obs_normalizer is None else self.obs_normalizer(obs)
 
     def explore(self, obs: np.ndarray) -> np.ndarray:
         """What to do in training: uniformly random actions until `start`, unless something has been learnt before."""

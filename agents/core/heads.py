@@ -111,8 +111,7 @@ class Categorical(nn.Module):
         place = (values.clamp(self.low, self.high) - self.low) / self.width
         below = place.nan_to_num().floor().clamp(max=self.outputs - 2)  # a value that is NaN has a place, and no mass
         above = probability * (place - below)
-        atom = below.long()
-        empty = torch.zeros_like(self.atoms).expand(*values.shape[:-1], self.outputs)
+        atom, empty = below.long(), above.new_zeros(*values.shape[:-1], self.outputs)
         return empty.scatter_add(-1, atom, probability - above).scatter_add(-1, atom + 1, above)
 
     def encode(self, value: Tensor) -> Tensor:

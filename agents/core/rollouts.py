@@ -154,9 +154,6 @@ class RolloutAgent(Agent):
         advantage = gae(reward, rollout.discount, rollout.trace, value, c.gae_lambda)
         return advantage, advantage + value[:-1]
 
-    def normalized_obs(self, obs: Tensor) -> Tensor:
-        return obs if self.obs_normalizer is None else self.obs_normalizer(obs)
-
     def normalized_advantage(self, batch: RolloutBatch) -> Tensor:
         """The batch's advantages, normalised if the settings say so."""
         return normalized(batch.advantage) if self.config.normalize_advantage else batch.advantage

@@ -8,6 +8,7 @@ from typing import Any
 CHEETAH, CARTPOLE, PONG = "HalfCheetah-v5", "CartPole-v1", "ALE/Pong-v5"
 WIDE = {"hidden": [256, 256], "batch_size": 256}
 EARLY = {"start": 300, "buffer_size": 1_000_000}
+FRAMES = {"batch_size": 32, "start": 200, "buffer_size": 10_000}
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,7 @@ def critics(agent: str, block: int, **settings: Any) -> Job:
 
 def value_based(*agents: str) -> Job:
     """Frames per second of agents with other heads and networks than DQN, beside the two that stable-baselines3 has."""
-    settings = {"batch_size": 32, "start": 200, "buffer_size": 10_000}
-    shared = {"work": "online", "env": PONG, "num_envs": 1, "settings": settings}
+    shared = {"work": "online", "env": PONG, "num_envs": 1, "settings": FRAMES}
     words: dict[str, dict[str, Any]] = {f"ours-{agent}": {"agent": agent} for agent in agents}
     words |= {"sb3-dqn": {"agent": "dqn"}, "sb3-qrdqn": {"agent": "qrdqn", "library": "sb3_contrib"}}
     return Job("value-pong", f"value-based agents, {PONG}, 1 environment", "steps", 400, 200, shared, words, 1.0)
@@ -74,7 +74,7 @@ JOBS = [
     online("dqn", CARTPOLE, 1, 12_000, 8000, 3.0),
     online("sac", CHEETAH, 1, 400, 300, 1.8, **WIDE, **EARLY),
     online("td3", CHEETAH, 1, 400, 300, 1.8, **WIDE, **EARLY),
-    online("dqn", PONG, 1, 600, 600, 1.5, batch_size=32, start=200, buffer_size=10_000),
+    online("dqn", PONG, 1, 600, 600, 1.5, **FRAMES),
     value_based("dqn", "dueling_dqn", "c51", "hl_gauss_dqn", "qr_dqn", "iqn", "fqf", "rainbow"),
     offline("iql", 2.0),
     offline("td3_bc", 2.0),

@@ -14,13 +14,13 @@ NAMES = {"start": "learning_starts", "batch_size": "batch_size", "buffer_size": 
 """Our settings in their words; `hidden` goes into policy_kwargs."""
 
 
-def build(words: dict[str, Any], library: str = "stable_baselines3") -> Run:
+def build(words: dict[str, Any]) -> Run:
     import importlib
 
     from stable_baselines3.common.env_util import make_atari_env, make_vec_env
     from stable_baselines3.common.vec_env import VecFrameStack
 
-    algorithm = getattr(importlib.import_module(words.get("library", library)), words["agent"].upper())
+    algorithm = getattr(importlib.import_module(words.get("library", "stable_baselines3")), words["agent"].upper())
     settings = {NAMES[name]: value for name, value in words["settings"].items() if name in NAMES}
     if "hidden" in words["settings"]:
         settings["policy_kwargs"] = {"net_arch": words["settings"]["hidden"]}

@@ -11,4 +11,4 @@ except ImportError:  # a script, in an interpreter without Bellmark
     from run_sb3 import build
 
 if __name__ == "__main__":
-    serve(lambda words: build(words, "sbx"))
+    serve(lambda words: build({**words, "library": "sbx"}))

@@ -1,4 +1,4 @@
-"""Bit flipping judges goals as it pays rewards, ends where it says, and random play does not solve it."""
+"""Bit flipping judges goals as it pays rewards, ends at the goal, and is cut off where it says."""
 
 import gymnasium
 import numpy as np
