@@ -76,9 +76,9 @@ def fit(
     folder.refuse_existing()
     data = load(options, dataclasses.asdict(data_options), sha256)
     agent = make(name, data, seed=options.seed, num_envs=options.num_envs, device=options.device, **config.to_dict())
-    agent.require_replay()  # refuses an agent that cannot learn from data, before there is a folder
+    agent.require("from data")  # refuses an agent that cannot learn from data, before there is a folder
     if options.learn_steps:
-        agent.require_online()
+        agent.require("online")
     with folder.create(describe("fit", agent, options, argv, data)):
         return run(shared.Training(folder, agent, options, scores=scores(data), stop=stop), options, data)
 

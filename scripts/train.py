@@ -75,7 +75,7 @@ def train(
                 raise
             raise InvalidSetting(f"'{options.env}' cannot be made with {kwargs}: {error}") from error
     agent = make(name, env, seed=options.seed, device=options.device, **config.to_dict())
-    agent.require_online()
+    agent.require("online")
     with folder.create(describe("train", agent, options, argv)):
         return run(shared.Training(folder, agent, options, stop=stop), options)
 

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from ...envs.vector import VectorEnv
 
 Metrics = dict[str, Tensor]
+CANNOT = {  # what such an agent learns from instead, and the remedy
+    "online": "from recorded data, not online: take one that goes on online, such as iql, awac or td3_bc",
+    "from data": "from what its own policy has just done, not data: take one with replay, such as iql, td3_bc or sac",
+}
 
 
 class Agent(Stateful):
@@ -41,7 +45,7 @@ class Agent(Stateful):
     uncompiled: ClassVar[str] = ""
     """Why an update cannot be one compiled graph; "" if it can."""
     learns: ClassVar[tuple[str, ...]] = ("online",)
-    """How it can learn: "online", "from data", or both."""
+    """How it can learn: "online", "from data", or both; see `require`."""
 
     def __init_subclass__(cls, name: str = "", **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -134,21 +138,14 @@ class Agent(Stateful):
         """What to update on after an environment step."""
         raise NotImplementedError
 
-    def require_replay(self) -> None:
-        """Raises InvalidSetting for an agent that cannot use old data."""
-        if "from data" not in self.learns:
-            source, remedy = "what its own policy has just done", "take one with replay, such as iql, td3_bc or sac"
-            raise InvalidSetting(f"'{self.name}' learns only from {source}, not data: {remedy}")
-
-    def require_online(self) -> None:
-        """Raises InvalidSetting for an agent that learns from recorded data alone."""
-        if "online" not in self.learns:
-            remedy = "take one that goes on online, such as iql, awac or td3_bc"
-            raise InvalidSetting(f"'{self.name}' learns only from recorded data, not online: {remedy}")
+    def require(self, source: str) -> None:
+        """Raises InvalidSetting for an agent that cannot learn "online", or "from data"."""
+        if source not in self.learns:
+            raise InvalidSetting(f"'{self.name}' learns only {CANNOT[source]}")
 
     def sample(self, buffer: Buffer, count: int = 1) -> Iterable[Any]:
         """`count` random batches of old data. Raises InvalidSetting for an agent that cannot use them."""
-        self.require_replay()
+        self.require("from data")
         return ()
 
     # ---- given -------------------------------------------------------------------------------------------------

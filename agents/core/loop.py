@@ -107,7 +107,7 @@ def learn(
         from ...envs import make
 
         agent.env = make(env) if not hasattr(env, "pop_episodes") else env
-    agent.require_online()
+    agent.require("online")
     if agent.env is None:
         raise InvalidSetting("this agent has no environment to learn in: pass env=, an id such as 'HalfCheetah-v5'")
     if agent.env.spec != agent.spec:

@@ -128,7 +128,9 @@ class NoisyLinear(nn.Module):
 
     def noisy(self, x: Tensor, noise_in: Tensor, noise_out: Tensor) -> Tensor:
         """The output under given transformed noise, `[inputs]` and `[outputs]`."""
-        return self.mean(x) + ((x * noise_in) @ self.sigma_weight + self.sigma_bias) * noise_out
+        weight = torch.addcmul(self.mean.weight, self.sigma_weight, torch.outer(noise_in, noise_out))
+        bias = torch.addcmul(self.mean.bias, self.sigma_bias, noise_out)
+        return torch.addmm(bias, x, weight) if x.ndim == 2 else x @ weight + bias
 
 
 class Layers(Direct, nn.Sequential):

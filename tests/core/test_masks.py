@@ -81,7 +81,7 @@ def discrete_agents() -> list[str]:
     for name, kind in find_agents().items():
         try:
             settings = {k: v for k, v in SMALL.items() if hasattr(kind.config, k)}
-            kind(masked_spec(), kind.config.override(settings)).require_online()
+            kind(masked_spec(), kind.config.override(settings)).require("online")
             found.append(name)
         except BellmarkError:
             pass
