@@ -112,6 +112,8 @@ class ReplayConfig(Config):
     """Transitions between two visits to the replay buffer."""
     update_ratio: Positive = 1.0
     """Updates per transition."""
+    overlap: bool = False
+    """Step the environments in a thread while updates run, which then do not know the step that is under way."""
     n_step: Count = 1
     """Rewards summed before bootstrapping."""
     clip_reward: bool = False

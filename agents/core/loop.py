@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from .agent import Agent
+from .batch import Step
 from .buffer import Buffer
 from .errors import InvalidSetting
 from .seeding import derive
@@ -50,33 +53,42 @@ def run(
         obs = env.reset(derive(agent.seed, "environment", agent.steps)) if env.obs is None else env.obs
         if (buffer.current_obs() != obs).any() or not buffer.written:  # not the buffer that it has filled so far
             buffer.begin(obs)
-    while status.clock < until and not status.stop:
-        agent.progress = min(status.clock / until, 1.0)
-        if env is None:
-            batches = agent.sample(buffer)
-        else:
-            interact(agent, buffer, env, status)
-            batches = agent.batches(buffer)
-        for batch in batches:
-            status.lap("buffer")
-            status.record(agent.step(batch))
-            status.lap("update")
-        status.lap("buffer")
-        clock = status.clock
-        for i, hook in enumerate(hooks):
-            if clock >= calls[i]:
-                calls[i] = (clock // hook.every + 1) * hook.every
-                hook(status)
-        status.lap("hooks")
+    overlap = env is not None and getattr(agent.config, "overlap", False)
+    with ThreadPoolExecutor(1) as thread:
+        while status.clock < until and not status.stop:
+            agent.progress = min(status.clock / until, 1.0)
+            if env is None:
+                update(agent, agent.sample(buffer), status)
+            else:
+                assert env.obs is not None
+                action = agent.explore(env.obs)
+                status.lap("acting")
+                step = thread.submit(env.step, action).result if overlap else partial(env.step, action)
+                if overlap:
+                    update(agent, agent.batches(buffer), status)
+                take(agent, buffer, env, action, step(), status)
+                if not overlap:
+                    update(agent, agent.batches(buffer), status)
+            clock = status.clock
+            for i, hook in enumerate(hooks):
+                if clock >= calls[i]:
+                    calls[i] = (clock // hook.every + 1) * hook.every
+                    hook(status)
+            status.lap("hooks")
     return status
 
 
-def interact(agent: Agent, buffer: Buffer, env: VectorEnv, status: Status) -> None:
-    """One step of all environments, into the buffer."""
-    assert env.obs is not None
-    action = agent.explore(env.obs)
-    status.lap("acting")
-    step = env.step(action)
+def update(agent: Agent, batches: Iterable[Any], status: Status) -> None:
+    """One update on each batch."""
+    for batch in batches:
+        status.lap("buffer")
+        status.record(agent.step(batch))
+        status.lap("update")
+    status.lap("buffer")
+
+
+def take(agent: Agent, buffer: Buffer, env: VectorEnv, action: np.ndarray, step: Step, status: Status) -> None:
+    """One step of all environments, which followed `action`, into the buffer."""
     status.lap("environment")
     if getattr(agent.config, "clip_reward", False):
         step = step._replace(reward=np.sign(step.reward))

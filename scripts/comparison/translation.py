@@ -26,6 +26,7 @@ RENAMED = {
 NEUTRAL: dict[str, Any] = {
     "max_grad_norm": 0.0,
     "clip_reward": False,
+    "overlap": False,
     "replay": "uniform",
     "critic_head": "scalar",
     "layer_norm": False,

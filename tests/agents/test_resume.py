@@ -127,15 +127,23 @@ def test_offline(folder, name, discrete):
     compare(offline(name, discrete), folder, file_of(name, discrete, "offline"))
 
 
+def resume_online(folder, **settings):
+    agent = online("dqn", True, [StopAt(HALF)], **settings)
+    agent.save(folder / "it.bell", buffer=True, env=True, extra={"online": True, "until": UNTIL})
+    go_on(folder / "it.bell")
+    compare(online("dqn", True, **settings), folder, "it")
+
+
 REPLAY = pytest.mark.parametrize("replay", ["prioritized", "reshuffled", "prioritized_reshuffled"])
 
 
 @REPLAY
 def test_every_kind_of_replay(tmp_path, replay):
-    agent = online("dqn", True, [StopAt(HALF)], replay=replay)
-    agent.save(tmp_path / "it.bell", buffer=True, env=True, extra={"online": True, "until": UNTIL})
-    go_on(tmp_path / "it.bell")
-    compare(online("dqn", True, replay=replay), tmp_path, "it")
+    resume_online(tmp_path, replay=replay)
+
+
+def test_environments_that_step_while_updates_run(tmp_path):
+    resume_online(tmp_path, overlap=True, train_every=1)
 
 
 @REPLAY

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -103,6 +105,32 @@ def test_steps_are_transitions_and_reset_rows_owe_nothing(diary, scripted):
     assert agent.steps == sum(len(column) for column in env.transitions) == agent.buffer.transitions
     assert agent.steps in (100, 101) and agent.updates == agent.steps
     assert len(env.actions) > 60, "some steps only reset"
+
+
+def test_environments_step_while_updates_run(diary, endless, monkeypatch):
+    """Without overlap this update would wait for a step that comes after it."""
+    agent, env, stepping = diary(start=10, overlap=True), endless(), threading.Event()
+    step = env.step
+    monkeypatch.setattr(env, "step", lambda action: (stepping.set(), step(action))[1])
+    monkeypatch.setattr(agent, "explore", lambda obs: (stepping.clear(), Diary.explore(agent, obs))[1])
+    monkeypatch.setattr(agent, "update", lambda batch: {"stepped": torch.tensor(float(stepping.wait(60)))})
+    assert learn(agent, 15, env=env).metrics()["stepped"] == 1
+    assert_true_to(env, agent.buffer)
+
+
+@pytest.mark.parametrize(("start", "expected"), [(10, {10: 1, 11: 1, 12: 1, 13: 1, 14: 1}), (0, {1: 1, 2: 1})])
+def test_overlapped_updates_come_one_step_later(start, expected, diary, endless):
+    agent = diary(start=start, overlap=True)
+    learn(agent, max(expected) + 1, env=endless())
+    assert {at: agent.written.count(at) for at in agent.written} == expected
+    assert agent.owed == 1, "due, but not done yet"
+
+
+def test_what_fails_in_an_overlapped_step_is_raised(diary, endless, monkeypatch):
+    agent, env = diary(overlap=True), endless()
+    monkeypatch.setattr(env, "step", lambda action: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        learn(agent, 5, env=env)
 
 
 def test_actions_are_random_until_start(diary, endless):
