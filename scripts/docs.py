@@ -1,8 +1,9 @@
-"""`python -m bellmark.scripts.docs`: writes docs/, the pages of all agents and the results, from code and evidence."""
+"""`python -m bellmark.scripts.docs`: writes docs/, from code and evidence, and the table of speeds in the README."""
 
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..agents.core.registry import find_agents
+from .bench import report
 from .grid import FOLDER, read_plan, rows_of
 from .pages import ROOT, describe_once, page, prose, table
 from .results import page as results
@@ -99,6 +101,11 @@ def pages() -> dict[str, str]:
         lines += [f"## {title}", f"Files in [{family}](../{family}).", table(("agent", "actions", "what"), rows)]
     found["docs/README.md"] = "\n\n".join(lines) + "\n"
     found["docs/results.md"] = results()
+    speed = report.read(FOLDER / "bench.json")
+    found["docs/speed.md"] = report.page(speed)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    part = f"<!-- bench -->\n{report.summary(speed)}\n<!-- /bench -->"
+    found["README.md"] = re.sub("<!-- bench -->.*?<!-- /bench -->", lambda _: part, readme, flags=re.DOTALL)
     for fact in facts:
         parts = [part for entry in curves().get(fact["name"], []) for part in measured(entry)]
         measurements = "\n\n".join(["\n## Measured", *parts, ""]) if parts else ""

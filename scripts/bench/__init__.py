@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ...agents.core.errors import BellmarkError, UnknownName
+from . import report
 from .jobs import JOBS, Job
+from .protocol import FULL
 
 HERE = Path(__file__).parent
 MODULES = {"ours": "torch", "sb3": "stable_baselines3", "import": "torch"}
@@ -90,13 +92,13 @@ def main(argv: list[str]) -> int:
 
     arguments = tyro.cli(Arguments, args=argv[1:], prog="bellmark bench")
     path = Path(arguments.out)
-    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    results = report.read(path)
     interpreters = dict(word.split("=", 1) for word in arguments.python)
     for job in [] if arguments.table else chosen(arguments.jobs):
         results[job.name] = measure(job, arguments.pairs, arguments.threads, interpreters)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(results, indent=1), encoding="utf-8")
-    print("\n".join(table(results)))
+    print(report.table(results))
     return 0
 
 
@@ -125,6 +127,8 @@ def measure(job: Job, pairs: int, threads: int, interpreters: dict[str, str]) ->
                 contestant.blocks.append(contestant.block(job.block))
         results = {contestant.name: contestant.result() for contestant in contestants}
         for contestant in contestants:
+            if job.shared.get("work") == "online":
+                results[contestant.name]["full"] = contestant.block(FULL)
             if kind(contestant.name) == "ours":
                 results[contestant.name]["limits"] = contestant.block(0)
     finally:
@@ -147,54 +151,3 @@ def has(python: str, name: str) -> bool:
     if not found:
         print(f"  without {name}: name an interpreter that has it by --python {kind(name)}=PATH", file=sys.stderr)
     return found
-
-
-def table(results: dict[str, Any]) -> list[str]:
-    """The results in markdown, a line for each contestant that ours is compared with."""
-    columns = [
-        "job",
-        "against",
-        "ratio (median; range over pairs)",
-        "target",
-        "peak memory",
-        "replay",
-        "first step",
-        "warm-up",
-    ]
-    lines = [f"| {' | '.join([*columns, 'where our time goes'])} |", "|---" * (len(columns) + 1) + "|"]
-    for result in results.values():
-        (_, first), *others = result["contestants"].items()
-        shares = ", ".join(f"{phase} {share:.0%}" for phase, share in phases(first).items())
-        for name, other in others:
-            ratios = f"{other['ratio']:.2f} ({min(other['ratios']):.2f} to {max(other['ratios']):.2f})"
-            cells = [
-                result["title"],
-                name,
-                ratios,
-                str(result["target"]) if name == others[0][0] else "",
-                against(first, other, "peak_bytes", "MB", 1e6),
-            ]
-            cells.append(against(first, other, "replay_bytes", "MB", 1e6))
-            cells.append(against(first, other, "first_step_seconds", "s", 1.0))
-            cells.append(f"{first['warmup']['seconds']:.1f} against {other['warmup']['seconds']:.1f} s")
-            lines.append(f"| {' | '.join([*cells, shares])} |")
-    return lines
-
-
-def phases(result: dict[str, Any]) -> dict[str, float]:
-    """Shares of the time, and how much of the update the matrix products alone would take."""
-    if "limits" not in result:
-        return {}
-    sums: dict[str, float] = {}
-    for block in result["blocks"]:
-        for phase, seconds in block["phases"].items():
-            sums[phase] = sums.get(phase, 0.0) + seconds
-    shares = {phase: seconds / sum(sums.values()) for phase, seconds in sums.items()}
-    updates = sum(block["updates"] for block in result["blocks"])
-    return shares | {"products in the update": result["limits"]["floor_seconds"] * updates / sums["update"]}
-
-
-def against(first: dict[str, Any], other: dict[str, Any], name: str, unit: str, scale: float) -> str:
-    """The greatest figure of that name of both, if both have one."""
-    found = [[block[name] / scale for block in result["blocks"] if name in block] for result in (first, other)]
-    return f"{max(found[0]):,.3g} against {max(found[1]):,.3g} {unit}" if all(found) else ""

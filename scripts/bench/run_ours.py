@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from .floor import floor
-from .protocol import Run, serve, watch
+from .protocol import FULL, Run, fill, serve, watch
 
 
 def build(words: dict[str, Any]) -> Run:
@@ -31,6 +31,8 @@ def online(words: dict[str, Any]) -> Run:
     def run(count: int) -> dict[str, Any]:
         if not count:
             return limits(agent, agent.buffer) | {"environment_alone": steps_alone(env)}
+        if count == FULL:
+            return fill(value.numpy() for value in agent.buffer._tensors().values())
         before = agent.updates
         seconds = learn(agent, count).seconds
         replay = sum(value.nbytes for value in agent.buffer._tensors().values())

@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 try:
-    from .protocol import Run, serve, watch
+    from .protocol import FULL, Run, fill, serve, watch
 except ImportError:  # a script, in an interpreter without Bellmark
-    from protocol import Run, serve, watch
+    from protocol import FULL, Run, fill, serve, watch
 
 NAMES = {"start": "learning_starts", "batch_size": "batch_size", "buffer_size": "buffer_size"}
 """Our settings in their words; `hidden` goes into policy_kwargs."""
@@ -39,9 +39,12 @@ def build(words: dict[str, Any]) -> Run:
     watch(model.env, "step_wait", words)
 
     def run(count: int) -> dict[str, Any]:
-        model.learn(count, reset_num_timesteps=False)
         replay = vars(getattr(model, "replay_buffer", None) or model.rollout_buffer).values()
-        return {"replay_bytes": sum(value.nbytes for value in replay if hasattr(value, "nbytes"))}
+        arrays = [value for value in replay if hasattr(value, "nbytes")]
+        if count == FULL:
+            return fill(arrays)
+        model.learn(count, reset_num_timesteps=False)
+        return {"replay_bytes": sum(array.nbytes for array in arrays)}
 
     return run
 

@@ -14,6 +14,7 @@ from bellmark.scripts import docs
 DOCS = docs.ROOT / "docs"
 TUTORIAL = DOCS / "write-your-own-variant.md"
 COMMITTED = {path.relative_to(docs.ROOT).as_posix(): path for path in DOCS.rglob("*.md") if path != TUTORIAL}
+COMMITTED["README.md"] = docs.ROOT / "README.md"
 
 
 @pytest.fixture(scope="module")
