@@ -94,12 +94,12 @@ class DQN(ReplayAgent, name="dqn"):
     def act(self, obs: Tensor, explore: bool) -> Tensor:
         if not explore:
             return self.noiseless_values(obs).argmax(1)
-        greedy, epsilon = self.action_values(obs).argmax(1), self.epsilon
-        if not epsilon:
-            return greedy
-        return torch.where(
-            torch.rand(obs.shape[0], device=obs.device) < epsilon, random_actions(self.spec, obs), greedy
-        )
+        at_random = torch.rand(len(obs)) < self.epsilon  # drawn on the host, so that nothing is computed in vain
+        count = int(at_random.sum())
+        if count == len(obs):
+            return random_actions(self.spec, obs)
+        greedy = self.action_values(obs).argmax(1)
+        return torch.where(at_random.to(obs.device), random_actions(self.spec, obs), greedy) if count else greedy
 
     def noiseless_values(self, obs: Tensor) -> Tensor:
         """The values of actions `[B, A]`, without any noise in the network."""
