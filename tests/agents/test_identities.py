@@ -123,6 +123,8 @@ def test_dqn_explores_as_its_schedule_says():
         np.testing.assert_allclose(agent.epsilon, epsilon)
         greedy = agent.explore(np.zeros((20_000, 3), np.float32)).mean()
         np.testing.assert_allclose(greedy, 1.0 - epsilon / 2, atol=0.015)
+        alone = np.mean([agent.explore(np.zeros((1, 3), np.float32)) for _ in range(2000)])
+        np.testing.assert_allclose(alone, 1.0 - epsilon / 2, atol=0.05)
 
 
 def test_iql_is_its_equations():
