@@ -184,6 +184,7 @@ PROBE: dict[str, Any] = {
     "exploration_fraction": 0.5,
     "exploration_end": 0.2,
     "exploration_noise": 0.3,
+    "noise": 0.1,
     "rollout_length": 32,
     "epochs": 10,
     "temperature": 0.01,
