@@ -112,4 +112,7 @@ def against(first: Mapping[str, Any], other: Mapping[str, Any], name: str, unit:
     """The greatest figure of that name of both, if both have one."""
     blocks = [[*result["blocks"], result.get("full", {})] for result in (first, other)]
     found = [[block[name] / scale for block in done if name in block] for done in blocks]
-    return f"{max(found[0]):,.3g} against {max(found[1]):,.3g} {unit}" if all(found) else ""
+    if not all(found):
+        return ""
+    ours, theirs = (f"{most:,.0f}" if most >= 100 else f"{most:.3g}" for most in map(max, found))
+    return f"{ours} against {theirs} {unit}"
