@@ -1,9 +1,8 @@
-"""`python -m bellmark.scripts.docs`: writes docs/, from code and evidence, and the table of speeds in the README."""
+"""`python -m bellmark.scripts.docs`: writes docs/, from code and evidence, and the tables of the README."""
 
 from __future__ import annotations
 
 import functools
-import re
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -16,6 +15,7 @@ from .bench import report
 from .grid import FOLDER, read_plan, rows_of
 from .pages import ROOT, describe_once, page, prose, table
 from .results import page as results
+from .statistics import markdown
 
 FAMILIES = {
     "agents/on_policy": "From what the policy has just done",
@@ -101,16 +101,28 @@ def pages() -> dict[str, str]:
         lines += [f"## {title}", f"Files in [{family}](../{family}).", table(("agent", "actions", "what"), rows)]
     found["docs/README.md"] = "\n\n".join(lines) + "\n"
     found["docs/results.md"] = results()
-    speed = report.read(FOLDER / "bench.json")
-    found["docs/speed.md"] = report.page(speed)
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    part = f"<!-- bench -->\n{report.summary(speed)}\n<!-- /bench -->"
-    found["README.md"] = re.sub("<!-- bench -->.*?<!-- /bench -->", lambda _: part, readme, flags=re.DOTALL)
+    found["docs/speed.md"] = report.page(report.read(FOLDER / "bench.json"))
+    found["README.md"] = with_tables((ROOT / "README.md").read_text(encoding="utf-8"))
     for fact in facts:
         parts = [part for entry in curves().get(fact["name"], []) for part in measured(entry)]
         measurements = "\n\n".join(["\n## Measured", *parts, ""]) if parts else ""
         found[f"docs/agents/{fact['name']}.md"] = page(fact["name"], "docs/agents") + measurements
     return found
+
+
+def with_tables(text: str) -> str:
+    """The README with its tables of evidence, each between `<!-- name -->` and `<!-- /name -->`."""
+    faults = rows_of(FOLDER / "reliability.csv")
+    tables = {
+        "reliability": table(faults[0], (row.values() for row in faults)),
+        "bench": report.summary(report.read(FOLDER / "bench.json")),
+        "evidence": markdown(rows_of(FOLDER / "foundation.csv")),
+        "exploration": markdown(rows_of(FOLDER / "exploration.csv")),
+    }
+    for name, found in tables.items():
+        before, rest = text.split(f"<!-- {name} -->\n", 1)
+        text = f"{before}<!-- {name} -->\n{found}\n<!-- /{name} -->" + rest.split(f"<!-- /{name} -->", 1)[1]
+    return text
 
 
 def main() -> int:
