@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -63,11 +62,12 @@ def run(
                 assert env.obs is not None
                 action = agent.explore(env.obs)
                 status.lap("acting")
-                step = thread.submit(env.step, action).result if overlap else partial(env.step, action)
                 if overlap:
+                    step = thread.submit(env.step, action)
                     update(agent, agent.batches(buffer), status)
-                take(agent, buffer, env, action, step(), status)
-                if not overlap:
+                    take(agent, buffer, env, action, step.result(), status)
+                else:
+                    take(agent, buffer, env, action, env.step(action), status)
                     update(agent, agent.batches(buffer), status)
             clock = status.clock
             for i, hook in enumerate(hooks):

@@ -136,7 +136,7 @@ def measure(job: Job, pairs: int, threads: int, interpreters: dict[str, str]) ->
             contestant.close()
     first = next(iter(results.values()))
     for name, other in results.items():
-        ratios = [b["seconds"] / a["seconds"] for a, b in zip(first["blocks"], other["blocks"], strict=True)]
+        ratios = report.ratios(first, other)
         other["ratios"], other["ratio"] = ratios, statistics.median(ratios)
         print(f"  {name}: {other['rate']:,.1f} {job.unit}/s, ratio {other['ratio']:.2f}", file=sys.stderr)
     return {"title": job.title, "unit": job.unit, "target": job.target, "threads": threads, "versions": versions()} | {

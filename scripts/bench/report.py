@@ -88,10 +88,15 @@ def frames(result: Mapping[str, Any]) -> str:
     return markdown(("agent", "frames per second", *(f"against {NAMES[peer]}" for peer in peers)), rows)
 
 
-def ratio(first: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """How many times as fast `first` is: the median over pairs of neighbouring blocks, and the range."""
+def ratios(first: Mapping[str, Any], other: Mapping[str, Any]) -> list[float]:
+    """How many times as fast `first` is, for each pair of neighbouring blocks."""
     pairs = zip(first["blocks"], other["blocks"], strict=True)
-    found = [theirs["seconds"] / ours["seconds"] for ours, theirs in pairs]
+    return [theirs["seconds"] / ours["seconds"] for ours, theirs in pairs]
+
+
+def ratio(first: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """The median of the ratios, and their range."""
+    found = ratios(first, other)
     return f"{statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f})"
 
 

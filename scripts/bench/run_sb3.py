@@ -39,12 +39,11 @@ def build(words: dict[str, Any]) -> Run:
     watch(model.env, "step_wait", words)
 
     def run(count: int) -> dict[str, Any]:
+        if count != FULL:
+            model.learn(count, reset_num_timesteps=False)
         replay = vars(getattr(model, "replay_buffer", None) or model.rollout_buffer).values()
         arrays = [value for value in replay if hasattr(value, "nbytes")]
-        if count == FULL:
-            return fill(arrays)
-        model.learn(count, reset_num_timesteps=False)
-        return {"replay_bytes": sum(array.nbytes for array in arrays)}
+        return fill(arrays) if count == FULL else {"replay_bytes": sum(array.nbytes for array in arrays)}
 
     return run
 
