@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .buffer import Buffer
-from .compiled import CompiledUpdate
+from .compiled import Compiled, one_graph
 from .config import Config, scheduled
 from .errors import InvalidSetting
 from .heads import DISTRIBUTIONAL
@@ -60,10 +60,8 @@ class Agent(Stateful):
         super().__init__()
         self.spec, self.config = spec, config or type(self).config
         self.seed, self.device = seed, torch.device(device)
-        self.steps = 0
-        """Transitions seen online."""
-        self.updates = 0
-        """Calls of `update`."""
+        self.steps = self.updates = 0
+        """Transitions seen online, and calls of `update`."""
         self.owed = 0.0
         """Updates that are due but not done."""
         self.progress = 0.0
@@ -73,7 +71,7 @@ class Agent(Stateful):
         self.dues: dict[int, bool] = {}
         """Answers of `due`, given beforehand while an update is compiled."""
         self._descents: Metrics = {}
-        self._compiled: CompiledUpdate | None = None
+        self._compiled: Compiled | None = None
         with self.device:
             self.obs_normalizer = self.make_normalizer() if self.config.normalize_obs else None
             self.build(spec, self.config)
@@ -152,8 +150,8 @@ class Agent(Stateful):
 
     def minimize(self, name: str, loss: Tensor) -> Tensor:
         """One step of the child `name` down the gradient of `loss` with respect to it alone; the loss, detached."""
-        c = self.config
-        found = self._flat[name].descend(loss, self.learning_rate(name), c.max_grad_norm, c.non_finite)
+        c, rate = self.config, self.learning_rate(name)
+        found = self._flat[name].descend(loss, rate, c.max_grad_norm, c.non_finite)
         self._descents |= {f"{name}_{key}": value for key, value in found.items()}
         return loss.detach()
 
@@ -170,23 +168,20 @@ class Agent(Stateful):
     def forward(self, batch: Any) -> Metrics:
         """An update with the length of each gradient as `<name>_grad_norm`, not counted."""
         self._descents = {}
-        metrics = self.update(batch)
-        return {**metrics, **self._descents}
+        return {**self.update(batch), **self._descents}
 
     def compile_updates(self, backend: str = "inductor") -> None:
-        """From now on updates run as one compiled graph. The first takes many seconds; the mathematics is the same.
+        """From now on updates, and what acts in training, run as compiled graphs; the mathematics is the same.
 
-        `backend` is torch.compile's. Raises InvalidSetting for an agent whose updates cannot be one graph; where only
-        its settings are the reason (such as PPO's target_kl), the first update raises it.
+        Their first calls take many seconds. `backend` is torch.compile's. Raises InvalidSetting for an agent whose
+        updates cannot be one graph, at the first update where only its settings are the reason (PPO's target_kl).
         """
-        if self.uncompiled:
-            raise InvalidSetting(f"updates of '{self.name}' cannot be compiled ({self.uncompiled}): leave out compile")
-        self._compiled = CompiledUpdate(self, backend)
+        self._compiled = Compiled(self, backend)
 
     def step(self, batch: Any) -> Metrics:
         """Counts an update and does it. Its metrics, and the length of each gradient as `<name>_grad_norm`."""
         self.updates += 1
-        metrics = self(batch) if self._compiled is None else self._compiled(batch)
+        metrics = self(batch) if self._compiled is None else self._compiled.update(batch)
         return metrics if self.config.non_finite == "stop" else {k: v.nan_to_num(0, 0, 0) for k, v in metrics.items()}
 
     @torch.inference_mode()
@@ -202,11 +197,17 @@ class Agent(Stateful):
         """Encoded observations `[..., obs]`, normalised if the agent normalises."""
         return obs if self.obs_normalizer is None else self.obs_normalizer(obs)
 
+    @torch.inference_mode()
     def explore(self, obs: np.ndarray) -> np.ndarray:
         """What to do in training: uniformly random actions until `start`, unless something has been learnt before."""
         if self.updates == 0 and self.steps < getattr(self.config, "start", 0):
             return random_actions(self.spec, torch.from_numpy(obs)).numpy()
-        return self.act_on(obs, explore=True)
+        return self.exploration(torch.from_numpy(obs).to(self.device)).cpu().numpy()
+
+    @one_graph
+    def exploration(self, obs: Tensor) -> Tensor:
+        """`act` on encoded observations `[N, ...]`, normalised if the agent normalises."""
+        return self.act(self.normalized_obs(obs), True)
 
     def predict(
         self,

@@ -1,8 +1,11 @@
-"""An update as one compiled graph: losses, gradients, optimiser steps and targets, without a second copy of them."""
+"""Updates, and what acts, as compiled graphs: losses, gradients, optimiser steps and targets, not written twice."""
 
 from __future__ import annotations
 
 import copy
+import functools
+import types
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,35 +18,30 @@ from .parameters import FlatParameters
 if TYPE_CHECKING:
     from .agent import Agent
 
-OPTIONS = {"fallback_random": True, "cpp_wrapper": True}
-"""Of PyTorch's compiler: the random numbers of the uncompiled update; no Python between the kernels."""
-KEPT = ("SHAPE_ENV", "CONSTANT_MATCH", "EQUALS_MATCH")
-"""What is checked again at every call, beside the batch: sizes and plain values, not the modules' structure."""
 
-
-class CompiledUpdate:
-    """`agent.update` as one graph for each answer of `due`, made when it is first needed.
+class Compiled:
+    """`agent.update` as one graph for each answer of `due`, made when it is first needed; and its `one_graph` methods.
 
     Within the graph every network's parameters are views into its flat parameters. The agent's `progress` is a tensor
     there, so that schedules are a part of the graph.
     """
 
     def __init__(self, agent: Agent, backend: str):
+        if agent.uncompiled:
+            why = f"updates of '{agent.name}' cannot be compiled ({agent.uncompiled}): leave out compile"
+            raise InvalidSetting(why)
+        from .graph import Graph  # which takes a second
+
         self.agent = agent
         self.progress = torch.zeros((), dtype=torch.float64, device=agent.device)
         self.cadences: set[int] | None = None
         torch._dynamo.config.trace_autograd_ops = True
-        options = {**(OPTIONS if backend == "inductor" else {}), "guard_filter_fn": kept}
-        self.graph = torch.compile(  # type: ignore[call-overload]
-            self.run,
-            fullgraph=True,
-            backend=backend,
-            options=options,
-            isolate_recompiles=True,
-            recompile_limit=64,
-        )
+        self.graph = functools.partial(Graph, backend=backend)
+        self.run_update = self.graph(self.run)
+        self.methods: dict[Callable[..., Any], Callable[..., Any]] = {}
 
-    def __call__(self, batch: Any) -> dict[str, Tensor]:
+    def update(self, batch: Any) -> dict[str, Tensor]:
+        """The agent's `forward`."""
         agent = self.agent
         batch = type(batch)(*(field.clone() if field.storage_offset() else field for field in batch))
         if self.cadences is None:
@@ -58,7 +56,7 @@ class CompiledUpdate:
         own["dues"] = {every: agent.updates % every == 0 for every in self.cadences}
         own["progress"] = self.progress.fill_(progress)
         try:
-            return self.graph(batch)
+            return self.run_update(batch)
         except torch._dynamo.exc.Unsupported as error:
             reason = str(error).splitlines()[0]
             raise InvalidSetting(
@@ -68,7 +66,7 @@ class CompiledUpdate:
             own["dues"], own["progress"] = {}, progress
 
     def run(self, batch: Any) -> dict[str, Tensor]:
-        """What is compiled."""
+        """What is compiled of an update."""
         flats: dict[str, FlatParameters] = self.agent._flat
         owned = {name: flat.views for name, flat in flats.items()}
         parameters: dict[str, Tensor] = {}
@@ -79,7 +77,29 @@ class CompiledUpdate:
         metrics = torch.func.functional_call(self.agent, parameters, (batch,))
         for name, flat in flats.items():
             flat.views = owned[name]
-        return {name: value.detach() for name, value in metrics.items()}
+        return {name: value.detach().clone() for name, value in metrics.items()}  # no input goes out again
+
+    def call(self, method: Callable[..., Any], *arguments: Tensor) -> Any:
+        """A `one_graph` method of the agent; as it is if it cannot be one graph."""
+        if method not in self.methods:
+            self.methods[method] = self.graph(types.MethodType(method, self.agent))
+        try:
+            return self.methods[method](*arguments)
+        except torch._dynamo.exc.Unsupported:
+            self.methods[method] = types.MethodType(method, self.agent)
+            return self.methods[method](*arguments)
+
+
+def one_graph(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Marks a method, from tensors to tensors, that is compiled together with its agent's updates."""
+
+    @functools.wraps(method)
+    def call(self: Agent, *arguments: Tensor) -> Any:
+        if self._compiled is None or torch.compiler.is_compiling():
+            return method(self, *arguments)
+        return self._compiled.call(method, *arguments)
+
+    return call
 
 
 def cadences(agent: Agent, batch: Any) -> set[int]:
@@ -90,10 +110,3 @@ def cadences(agent: Agent, batch: Any) -> set[int]:
         other.due = lambda every: asked.add(every) or True  # type: ignore[method-assign, func-returns-value]
         other.update(batch)
     return asked
-
-
-def kept(guards: list[Any]) -> list[bool]:
-    """Which checks before a call of the graph are worth their time."""
-    return [
-        guard.guard_type in KEPT or (guard.guard_type == "TENSOR_MATCH" and "batch" in guard.name) for guard in guards
-    ]

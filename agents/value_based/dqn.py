@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..core.agent import Metrics
 from ..core.batch import Batch
+from ..core.compiled import one_graph
 from ..core.config import Count, NonNegative, Number, Positive, ReplayConfig, Share
 from ..core.critics import DiscreteQ, at_action
 from ..core.heads import Head, Scalar
@@ -94,12 +95,22 @@ class DQN(ReplayAgent, name="dqn"):
     def act(self, obs: Tensor, explore: bool) -> Tensor:
         if not explore:
             return self.noiseless_values(obs).argmax(1)
-        at_random = torch.rand(len(obs)) < self.epsilon  # drawn on the host, so that nothing is computed in vain
-        count = int(at_random.sum())
-        if count == len(obs):
+        epsilon = self.epsilon
+        at_random = [draw < epsilon for draw in torch.rand(len(obs)).tolist()]  # by the host: nothing is done in vain
+        if all(at_random):
             return random_actions(self.spec, obs)
-        greedy = self.action_values(obs).argmax(1)
-        return torch.where(at_random.to(obs.device), random_actions(self.spec, obs), greedy) if count else greedy
+        greedy = self.greedy(obs)
+        if not any(at_random):
+            return greedy
+        return torch.where(torch.tensor(at_random, device=obs.device), random_actions(self.spec, obs), greedy)
+
+    def exploration(self, obs: Tensor) -> Tensor:
+        return self.act(self.normalized_obs(obs), True)
+
+    @one_graph
+    def greedy(self, obs: Tensor) -> Tensor:
+        """The best actions `[B]`."""
+        return self.action_values(obs).argmax(1)
 
     def noiseless_values(self, obs: Tensor) -> Tensor:
         """The values of actions `[B, A]`, without any noise in the network."""

@@ -1,13 +1,18 @@
 """An update as one compiled graph is the update: the same metrics, parameters, moments and random numbers.
 
+So is what acts in training: the same actions.
+
 Traced as a whole (`aot_eager`), for every agent; with generated code for one, which is what `--compile` runs.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from bellmark.agents.core.agent import Agent
 from bellmark.agents.core.errors import InvalidSetting
+from bellmark.agents.core.graph import Graph
 from bellmark.agents.core.registry import find_agents
 from helpers import build, every_case, one_batch
 from torch.utils._pytree import tree_leaves
@@ -23,12 +28,21 @@ def both_ways(name, discrete, updates, backend, **settings):
     fields, others = ([x for x in tree_leaves(y) if torch.is_tensor(x)] for y in (batch, one_batch(other)))
     assert all(map(torch.equal, fields, others))
     other.compile_updates(backend)
+    obs = np.random.default_rng(0).random((2, *agent.spec.obs_shape), np.float32)
     for update in range(updates):
         metrics = []
         for learner in (agent, other):
             torch.manual_seed(update)
             metrics.append({k: float(v) for k, v in learner.step(batch).items()} | {"next": torch.rand(()).item()})
         assert metrics[0] == pytest.approx(metrics[1], rel=1e-3, abs=1e-5)
+        actions = []
+        for learner in (agent, other):
+            torch.manual_seed(update)
+            actions.append(learner.explore(obs))
+        assert actions[0] == pytest.approx(actions[1], rel=1e-3, abs=1e-5)
+    if type(agent).act is not Agent.act:
+        (how,) = other._compiled.methods.values()
+        assert isinstance(how, Graph)
     return agent.state(), other.state()
 
 
