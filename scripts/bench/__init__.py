@@ -139,9 +139,13 @@ def measure(job: Job, pairs: int, threads: int, interpreters: dict[str, str]) ->
         ratios = report.ratios(first, other)
         other["ratios"], other["ratio"] = ratios, statistics.median(ratios)
         print(f"  {name}: {other['rate']:,.1f} {job.unit}/s, ratio {other['ratio']:.2f}", file=sys.stderr)
-    return {"title": job.title, "unit": job.unit, "target": job.target, "threads": threads, "versions": versions()} | {
-        "contestants": results
-    }
+    return {
+        "title": job.title,
+        "unit": job.unit,
+        "targets": job.targets,
+        "threads": threads,
+        "versions": versions(),
+    } | {"contestants": results}
 
 
 def has(python: str, name: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 CHEETAH, CARTPOLE, PONG = "HalfCheetah-v5", "CartPole-v1", "ALE/Pong-v5"
 WIDE = {"hidden": [256, 256], "batch_size": 256}
 EARLY = {"start": 300, "buffer_size": 1_000_000}
+TITLES = {"iql": "IQL", "td3_bc": "TD3+BC", "cql": "CQL, 10 actions", "sac": "SAC", "sac_n": "SAC-N", "redq": "REDQ"}
 FRAMES = {"batch_size": 32, "start": 200, "buffer_size": 10_000}
 
 
@@ -26,8 +27,8 @@ class Job:
     block: int
     shared: dict[str, Any]
     contestants: dict[str, dict[str, Any]]
-    target: float
-    """The least ratio that we want against the second contestant."""
+    targets: dict[str, float]
+    """The least ratio that we want against a contestant."""
 
 
 def online(agent: str, env: str, num_envs: int, warmup: int, block: int, target: float, **settings: Any) -> Job:
@@ -37,21 +38,25 @@ def online(agent: str, env: str, num_envs: int, warmup: int, block: int, target:
     peers: dict[str, dict[str, Any]] = {peer: {} for peer in ("sb3", *(("sbx",) if agent in ("sac", "td3") else ()))}
     ours: dict[str, dict[str, Any]] = {"ours": {"compile": True}, **peers, "ours-eager": {}}
     name = f"{agent}-{env.rpartition('/')[2].partition('-')[0].lower()}-{num_envs}"
-    return Job(name, title, "steps", warmup, block, shared, ours, target)
+    return Job(
+        name, title, "steps", warmup, block, shared, ours, {peer: 1.1 if peer == "sbx" else target for peer in peers}
+    )
 
 
 def offline(agent: str, target: float, block: int = 200) -> Job:
     """Updates on recorded data of HalfCheetah's sizes."""
     shared = {"work": "offline", "agent": agent, "sizes": [17, 6], "settings": WIDE}
     contestants: dict[str, dict[str, Any]] = {"ours": {"compile": True}, "d3rlpy": {}, "ours-eager": {}}
-    return Job(f"{agent}-data", f"{agent}, updates", "updates", 50, block, shared, contestants, target)
+    title = f"{TITLES[agent]}, updates of recorded data"
+    return Job(f"{agent}-data", title, "updates", 50, block, shared, contestants, {"d3rlpy": target})
 
 
 def critics(agent: str, block: int, **settings: Any) -> Job:
     """One update with ten critics against one with two."""
     shared = {"work": "offline", "agent": agent, "sizes": [17, 6]}
     words = {f"ours-{size}": {"settings": {**WIDE, "critics": size, **settings}} for size in (10, 2)}
-    return Job(f"{agent}-critics", f"{agent}, 10 critics against 2", "updates", 20, block, shared, words, 0.2)
+    title = f"{TITLES[agent]}, 10 critics"
+    return Job(f"{agent}-critics", title, "updates", 20, block, shared, words, {"ours-2": 0.2})
 
 
 def value_based(*agents: str) -> Job:
@@ -59,7 +64,7 @@ def value_based(*agents: str) -> Job:
     shared = {"work": "online", "env": PONG, "num_envs": 1, "settings": FRAMES}
     words: dict[str, dict[str, Any]] = {f"ours-{agent}": {"agent": agent} for agent in agents}
     words |= {"sb3-dqn": {"agent": "dqn"}, "sb3-qrdqn": {"agent": "qrdqn", "library": "sb3_contrib"}}
-    return Job("value-pong", f"value-based agents, {PONG}, 1 environment", "steps", 400, 200, shared, words, 1.0)
+    return Job("value-pong", f"value-based agents, {PONG}, 1 environment", "steps", 400, 200, shared, words, {})
 
 
 def imports(*modules: str) -> dict[str, dict[str, Any]]:
@@ -82,5 +87,5 @@ JOBS = [
     critics("sac", 40),
     critics("sac_n", 40),
     critics("redq", 40),
-    Job("import", "import bellmark", "processes", 1, 3, {}, imports("bellmark", "torch"), 0.9),
+    Job("import", "import bellmark", "processes", 1, 3, {}, imports("bellmark", "torch"), {"import-torch": 0.9}),
 ]

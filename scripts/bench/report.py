@@ -32,9 +32,10 @@ noisy and twice as wide."""
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What a file holds, in the order of the jobs."""
+    """What a file holds, in the order of the jobs, with their present titles and targets."""
     found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return {job.name: found[job.name] for job in JOBS if job.name in found}
+    present = {job.name: {"title": job.title, "targets": job.targets} for job in JOBS if job.name in found}
+    return {name: found[name] | words for name, words in present.items()}
 
 
 def page(results: Mapping[str, Any]) -> str:
@@ -52,8 +53,8 @@ def summary(results: Mapping[str, Any]) -> str:
     for result in results.values():
         (_, first), *others = result["contestants"].items()
         for name, other in others:
-            if result["target"] != 1.0 and not name.startswith("ours-eager"):
-                aim = str(result["target"]) if name == others[0][0] else ""
+            if result["targets"] and not name.startswith("ours-eager"):
+                aim = str(result["targets"].get(name, ""))
                 memory = against(first, other, "peak_bytes", "MB", 1e6)
                 rows.append((result["title"], NAMES.get(name, name), ratio(first, other), aim, memory))
     return markdown(("job", "against", "ratio: median (range over pairs)", "our aim", "peak memory"), rows)
@@ -67,7 +68,7 @@ def table(results: Mapping[str, Any]) -> str:
         (_, first), *others = result["contestants"].items()
         shares = ", ".join(f"{phase} {share:.0%}" for phase, share in phases(first).items())
         for name, other in others:
-            aim = str(result["target"]) if name == others[0][0] else ""
+            aim = str(result["targets"].get(name, ""))
             cells = [result["title"], NAMES.get(name, name), ratio(first, other), aim]
             for what, unit, scale in (("peak_bytes", "MB", 1e6), ("replay_bytes", "MB", 1e6)):
                 cells.append(against(first, other, what, unit, scale))

@@ -23,12 +23,12 @@ def result(seconds, peak, phases=None, **more):
     return {"blocks": blocks, "warmup": {"seconds": 1.0}, "rate": 10 / seconds[0], **more}
 
 
-def job(target=2.0):
+def job():
     ours = result(
         [1.0, 2.0, 1.0], 3e8, {"acting": 0.25, "update": 0.75}, limits={"floor_seconds": 0.03}, full={"peak_bytes": 4e8}
     )
     theirs = result([3.0, 2.0, 5.0], 2e8, full={"peak_bytes": 5e8})
-    return {"title": "a job", "target": target, "contestants": {"ours": ours, "sb3": theirs, "ours-eager": ours}}
+    return {"title": "a job", "targets": {"sb3": 2.0}, "contestants": {"ours": ours, "sb3": theirs, "ours-eager": ours}}
 
 
 def test_a_ratio_is_the_median_over_pairs_of_blocks():
@@ -67,7 +67,8 @@ def test_frames_are_four_a_step():
 def test_a_file_is_read_in_the_order_of_the_jobs(tmp_path):
     names = [JOBS[3].name, JOBS[0].name]
     (tmp_path / "bench.json").write_text(json.dumps({name: {} for name in names}))
-    assert list(report.read(tmp_path / "bench.json")) == names[::-1]
+    found = report.read(tmp_path / "bench.json")
+    assert list(found) == names[::-1] and found[JOBS[0].name]["targets"] == {"sb3": 3.0}
     assert report.read(tmp_path / "none.json") == {}
 
 
