@@ -65,3 +65,26 @@ def test_generated_is_eager():
     one, other = both_ways("dqn", True, 4, "inductor", target_every=2, update_ratio=1.0)
     assert_close(one, other)
     assert not torch.equal(other["net.q.last.0.weight"], build("dqn", True).state()["net.q.last.0.weight"])
+
+
+def test_a_compiled_agent_takes_over_a_state():
+    compiled, plain = (build("sac", False, normalize_obs=True) for _ in range(2))
+    compiled.compile_updates()
+    batch, obs = one_batch(plain), np.ones((2, *plain.spec.obs_shape), np.float32)
+    for update in range(5):
+        torch.manual_seed(update)
+        compiled.step(batch)
+        compiled.explore(obs)
+    for _ in range(3):
+        plain.step(batch)
+    plain.obs_normalizer.update(torch.randn(50, *plain.spec.obs_shape))
+    compiled.load_state(plain.state(), plain.counters())
+    for update in range(2):
+        actions, metrics = [], []
+        for learner in (compiled, plain):
+            torch.manual_seed(update)
+            actions.append(learner.explore(obs))
+            metrics.append({k: float(v) for k, v in learner.step(batch).items()})
+        assert actions[0] == pytest.approx(actions[1], rel=1e-3, abs=1e-5)
+        assert metrics[0] == pytest.approx(metrics[1], rel=1e-3, abs=1e-5)
+    assert_close(compiled.state(), plain.state())
