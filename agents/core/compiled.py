@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .config import RolloutConfig
 from .errors import InvalidSetting
+from .optimizers import RMSProp
 from .parameters import FlatParameters
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Compiled:
                 for field in batch:
                     torch._dynamo.maybe_mark_dynamic(field, 0)
         for flat in agent._flat.values():
-            if isinstance(flat.optimizer, torch.optim.Adam):
+            if isinstance(flat.optimizer, torch.optim.Adam | RMSProp):
                 flat.moments()  # the graph reads and writes them: they must be there
         own, progress = vars(agent), agent.progress  # past nn.Module's search at every assignment
         own["dues"] = {every: agent.updates % every == 0 for every in self.cadences}

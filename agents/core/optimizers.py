@@ -24,10 +24,21 @@ class RMSProp(torch.optim.Optimizer):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             for x in group["params"]:
-                square = self.state[x].setdefault("square", torch.ones_like(x, requires_grad=False))
-                new = square.lerp(x.grad.square(), 1.0 - group["decay"])
-                step = group["lr"] * x.grad / (new + group["epsilon"]).sqrt()
-                if self.found_inf is not None:
-                    new, step = torch.where(self.found_inf > 0, square, new), step * (1.0 - self.found_inf)
-                square.copy_(new)
-                x.sub_(step)
+                self.descend(x, x.grad, group["lr"], self.found_inf)
+
+    def descend(self, x: Tensor, gradient: Tensor, learning_rate: float | Tensor, skip: Tensor | None) -> None:
+        """One step of `x`, one of the first group's parameters, in place; none where `skip` is 1."""
+        group, square = self.param_groups[0], self.moments(x)["square"]
+        new = square.lerp(gradient.square(), 1.0 - group["decay"])
+        step = learning_rate * gradient / (new + group["epsilon"]).sqrt()
+        if skip is not None:
+            new, step = torch.where(skip > 0, square, new), step * (1.0 - skip)
+        square.copy_(new)
+        x.sub_(step)
+
+    def moments(self, x: Tensor) -> dict[str, Tensor]:
+        """What is kept of the gradients of `x`."""
+        state: dict[str, Tensor] = self.state[x]
+        if not state:
+            state["square"] = torch.ones_like(x, requires_grad=False)
+        return state

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from .config import NonFinite
 from .errors import InvalidCheckpoint
+from .optimizers import RMSProp
 
 ALIGNMENT = 16
 """Every parameter starts at a multiple of so many elements, so that vector instructions find it aligned."""
@@ -80,6 +81,9 @@ class FlatParameters:
                 self.flat.data.mul_(1.0 - kept * learning_rate * decay)
             adam(self.flat, gradient, self.moments(), learning_rate, group["betas"], group["eps"], skip)
             return
+        if isinstance(self.optimizer, RMSProp):
+            self.optimizer.descend(self.flat, gradient, learning_rate, skip)
+            return
         group["lr"] = learning_rate
         if skip is not None:
             self.optimizer.__dict__["found_inf"] = skip  # fused optimisers do nothing where it is 1
@@ -94,8 +98,10 @@ class FlatParameters:
         }
 
     def moments(self) -> dict[str, Tensor]:
-        """The optimiser's state, as PyTorch's Adam names it."""
+        """The state of Adam, as PyTorch names it, or of RMSProp."""
         assert self.optimizer is not None
+        if isinstance(self.optimizer, RMSProp):
+            return self.optimizer.moments(self.flat)
         state: dict[str, Tensor] = self.optimizer.state[self.flat]
         if not state:
             state["step"] = torch.zeros((), device=self.flat.device)

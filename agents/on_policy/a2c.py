@@ -56,7 +56,6 @@ class A2C(RolloutAgent, name="a2c"):
     """
 
     config: A2CConfig = A2CConfig()
-    uncompiled = "their optimiser is not Adam"
 
     def update(self, batch: RolloutBatch) -> Metrics:
         c = self.config
