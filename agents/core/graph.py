@@ -18,8 +18,6 @@ OPTIONS = {"fallback_random": True, "cpp_wrapper": True}
 """Of PyTorch's compiler: the random numbers of uncompiled code; no Python between the kernels."""
 KEPT = ("SHAPE_ENV", "CONSTANT_MATCH", "EQUALS_MATCH")
 """What is checked again at every call, beside the arguments: sizes and plain values, not the modules' structure."""
-
-
 NUMBERS = itertools.count()
 
 

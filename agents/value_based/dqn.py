@@ -104,7 +104,7 @@ class DQN(ReplayAgent, name="dqn"):
             return greedy
         return torch.where(torch.tensor(at_random, device=obs.device), random_actions(self.spec, obs), greedy)
 
-    def exploration(self, obs: Tensor) -> Tensor:
+    def exploration(self, obs: Tensor) -> Tensor:  # not one graph, as the host draws: only `greedy` is
         return self.act(self.normalized_obs(obs), True)
 
     @one_graph
