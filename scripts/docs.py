@@ -6,7 +6,7 @@ import functools
 import sys
 from collections import defaultdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -101,7 +101,7 @@ def pages() -> dict[str, str]:
         lines += [f"## {title}", f"Files in [{family}](../{family}).", table(("agent", "actions", "what"), rows)]
     found["docs/README.md"] = "\n\n".join(lines) + "\n"
     found["docs/results.md"] = results()
-    found["docs/speed.md"] = report.page(report.read(FOLDER / "bench.json"))
+    found["docs/speed.md"] = report.page(*measurements_of_speed())
     found["README.md"] = with_tables((ROOT / "README.md").read_text(encoding="utf-8"))
     for fact in facts:
         parts = [part for entry in curves().get(fact["name"], []) for part in measured(entry)]
@@ -110,12 +110,17 @@ def pages() -> dict[str, str]:
     return found
 
 
+def measurements_of_speed() -> list[dict[str, Any]]:
+    """What `bellmark bench` found with one thread and with two."""
+    return [report.read(FOLDER / name) for name in ("bench.json", "bench-two-threads.json")]
+
+
 def with_tables(text: str) -> str:
     """The README with its tables of evidence, each between `<!-- name -->` and `<!-- /name -->`."""
     faults = rows_of(FOLDER / "reliability.csv")
     tables = {
         "reliability": table(faults[0], (row.values() for row in faults)),
-        "bench": report.summary(report.read(FOLDER / "bench.json")),
+        "bench": report.summary(*measurements_of_speed()),
         "evidence": markdown(rows_of(FOLDER / "foundation.csv")),
         "exploration": markdown(rows_of(FOLDER / "exploration.csv")),
     }

@@ -26,6 +26,9 @@ on the same core. A ratio is the median over pairs of neighbouring blocks, with 
 1 we are faster. Networks, batches and replay sizes are equal; compile time is in the warm-up, not in the
 blocks. Peak memory is that of a process whose replay buffer is full, where that was measured. The products
 are the matrix products of an update alone."""
+TWO = """The same with two threads on two cores
+([scripts/evidence/bench-two-threads.json](../scripts/evidence/bench-two-threads.json)): products are shared among the
+cores, what lies between them is not."""
 HEADS = """Frames per second on ALE/Pong-v5 of agents with other heads and networks than DQN's (four frames a step,
 plain updates). IQN and FQF pass each observation on with 64 and 32 quantile fractions; Rainbow's layers are
 noisy and twice as wide."""
@@ -38,26 +41,28 @@ def read(path: Path) -> dict[str, Any]:
     return {name: found[name] | words for name, words in present.items()}
 
 
-def page(results: Mapping[str, Any]) -> str:
-    """docs/speed.md."""
+def page(results: Mapping[str, Any], two: Mapping[str, Any]) -> str:
+    """docs/speed.md: `results` with one thread, and with `two`."""
     rest = {name: result for name, result in results.items() if name != "value-pong"}
-    parts = ["# Speed and memory", INTRO, table(rest)]
+    parts = ["# Speed and memory", INTRO, "## One thread", table(rest), "## Two threads", TWO, table(two)]
     if "value-pong" in results:
         parts += ["## Value-based agents", HEADS, frames(results["value-pong"])]
     return "\n\n".join(parts) + "\n"
 
 
-def summary(results: Mapping[str, Any]) -> str:
-    """The README's table: our ratios to other libraries."""
+def summary(results: Mapping[str, Any], two: Mapping[str, Any]) -> str:
+    """The README's table: our ratios to other libraries with one thread and with `two`."""
     rows = []
-    for result in results.values():
+    for job, result in results.items():
         (_, first), *others = result["contestants"].items()
         for name, other in others:
             if result["targets"] and not name.startswith("ours-eager"):
-                aim = str(result["targets"].get(name, ""))
                 memory = against(first, other, "peak_bytes", "MB", 1e6)
-                rows.append((result["title"], NAMES.get(name, name), ratio(first, other), aim, memory))
-    return markdown(("job", "against", "ratio: median (range over pairs)", "our aim", "peak memory"), rows)
+                found = two.get(job, {}).get("contestants", {})
+                second = ratio(next(iter(found.values())), found[name]) if name in found else ""
+                aim = str(result["targets"].get(name, ""))
+                rows.append((result["title"], NAMES.get(name, name), ratio(first, other), second, aim, memory))
+    return markdown(("job", "against", "ratio with one thread", "with two", "our aim", "peak memory"), rows)
 
 
 def table(results: Mapping[str, Any]) -> str:
