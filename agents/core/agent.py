@@ -171,10 +171,9 @@ class Agent(Stateful):
         return {**self.update(batch), **self._descents}
 
     def compile_updates(self, backend: str = "inductor") -> None:
-        """From now on updates, and what acts in training, run as compiled graphs; the mathematics is the same.
+        """From now on updates and acting in training are graphs of torch.compile's `backend`; their first calls are slow.
 
-        Their first calls take many seconds. `backend` is torch.compile's. Raises InvalidSetting for an agent whose
-        updates cannot be one graph, at the first update where only its settings are the reason (PPO's target_kl).
+        Raises InvalidSetting where updates cannot be one graph; if only settings are the reason, the first update does.
         """
         self._compiled = Compiled(self, backend)
 
