@@ -21,12 +21,14 @@ reliability: .venv/installed-dev  ## inject every fault and fuzz every reader as
 
 bench: .venv/installed-dev  ## measure speed and memory beside stable-baselines3, on an idle machine
 	$(BIN)/bellmark bench --out scripts/evidence/bench.json
+	$(BIN)/bellmark bench --threads 2 --out scripts/evidence/bench-two-threads.json
 
-check: .venv/installed-dev  ## what a commit must pass: style and types (then `make test`)
+check: .venv/installed-dev  ## what a commit must pass: style, types and the structure of files (then `make test`)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	mkdir -p .venv/types && ln -sfn ../.. .venv/types/bellmark
 	cd .venv/types && ../bin/mypy --config-file ../../pyproject.toml -p bellmark.agents -p bellmark.envs -p bellmark.offline -p bellmark.scripts
+	$(BIN)/python -m pytest -q tests/core/test_imports.py
 
 docs: .venv/installed-dev  ## write the pages of all agents in docs/ from docstrings, settings and evidence
 	$(BIN)/python -m bellmark.scripts.docs

@@ -171,7 +171,7 @@ class Agent(Stateful):
         return {**self.update(batch), **self._descents}
 
     def compile_updates(self, backend: str = "inductor") -> None:
-        """From now on updates and acting in training are graphs of torch.compile's `backend`; their first calls are slow.
+        """From now on updates and acting in training are graphs of torch.compile's `backend`; first calls are slow.
 
         Raises InvalidSetting where updates cannot be one graph; if only settings are the reason, the first update does.
         """
