@@ -14,21 +14,18 @@ class RMSProp(torch.optim.Optimizer):
     PyTorch's has epsilon outside the root and v = 0 at first, so that its first steps are 10 times as long.
     """
 
-    found_inf: Tensor | None = None
-    """Where this is 1, a step changes nothing, as with PyTorch's fused optimisers."""
-
     def __init__(self, parameters: Any, lr: float, decay: float = 0.99, epsilon: float = 1e-5):
         super().__init__(parameters, {"lr": lr, "decay": decay, "epsilon": epsilon})
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            for x in group["params"]:
-                self.descend(x, x.grad, group["lr"], self.found_inf)
+        (group,) = self.param_groups
+        for x in group["params"]:
+            self.descend(x, x.grad, group["lr"])
 
-    def descend(self, x: Tensor, gradient: Tensor, learning_rate: float | Tensor, skip: Tensor | None) -> None:
-        """One step of `x`, one of the first group's parameters, in place; none where `skip` is 1."""
-        group, square = self.param_groups[0], self.moments(x)["square"]
+    def descend(self, x: Tensor, gradient: Tensor, learning_rate: float | Tensor, skip: Tensor | None = None) -> None:
+        """One step of the parameter `x`, in place; none where `skip` is 1."""
+        (group,), square = self.param_groups, self.moments(x)["square"]
         new = square.lerp(gradient.square(), 1.0 - group["decay"])
         step = learning_rate * gradient / (new + group["epsilon"]).sqrt()
         if skip is not None:

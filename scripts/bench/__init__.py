@@ -145,7 +145,8 @@ def measure(job: Job, pairs: int, threads: int, interpreters: dict[str, str]) ->
         "targets": job.targets,
         "threads": threads,
         "versions": versions(),
-    } | {"contestants": results}
+        "contestants": results,
+    }
 
 
 def has(python: str, name: str) -> bool:

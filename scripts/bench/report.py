@@ -43,8 +43,8 @@ def read(path: Path) -> dict[str, Any]:
 
 def page(results: Mapping[str, Any], two: Mapping[str, Any]) -> str:
     """docs/speed.md: `results` with one thread, and with `two`."""
-    rest = {name: result for name, result in results.items() if name != "value-pong"}
-    parts = ["# Speed and memory", INTRO, "## One thread", table(rest), "## Two threads", TWO, table(two)]
+    one, both = (table({job: found[job] for job in found if job != "value-pong"}) for found in (results, two))
+    parts = ["# Speed and memory", INTRO, "## One thread", one, "## Two threads", TWO, both]
     if "value-pong" in results:
         parts += ["## Value-based agents", HEADS, frames(results["value-pong"])]
     return "\n\n".join(parts) + "\n"
