@@ -12,6 +12,7 @@ from .agent import Agent
 from .batch import Step
 from .buffer import Buffer
 from .errors import InvalidSetting
+from .memory import keep_freed
 from .seeding import derive
 from .status import Status
 
@@ -42,6 +43,7 @@ def run(
     from a checkpoint is the same run. Hooks are called when the clock passes a multiple of their `every`. `carried` is
     what `Status.state` gave when the run was saved: only logs depend on it.
     """
+    keep_freed()
     status = Status(agent, buffer, env, until)
     if carried is not None:
         status.load_state(carried)
