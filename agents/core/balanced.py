@@ -9,13 +9,10 @@ import torch
 from torch import Tensor
 
 from .errors import InvalidCheckpoint
-from .sampling import Sampler, first_valid
+from .sampling import Sampler, draw_between
 
 if TYPE_CHECKING:
     from .buffer import Buffer
-
-TRIES = 64
-"""Candidates for each draw, of which one is valid with a probability of 1 - 2^-64 if half of the rows are."""
 
 
 class Balanced(Sampler):
@@ -38,7 +35,13 @@ class Balanced(Sampler):
         data = head + 1 if wrapped else 0, self.first
         new = self.first, head + rows * wrapped
         odd = size // 2
-        places = torch.cat([_within(buffer, *data, size - odd), _within(buffer, *new, odd)])
+        halves = [
+            draw_between(buffer, low * buffer.columns, high * buffer.columns, count)
+            for (low, high), count in ((data, size - odd), (new, odd))
+        ]
+        places = torch.cat(halves)
+        if len(places) < size:
+            return super().draw(buffer, size)
         order = torch.arange(size, device=buffer.device)
         return places[order // 2 + (order % 2) * (size - odd)]
 
@@ -56,9 +59,3 @@ class Balanced(Sampler):
         if not 0 <= first < buffer.rows:
             raise InvalidCheckpoint(f"the saved buffer says that its data end in row {first} of {buffer.rows}")
         self.first = first
-
-
-def _within(buffer: Buffer, low: int, high: int, size: int) -> Tensor:
-    """Flat indices `[size]` of valid rows in [low, high) of the ring."""
-    start, stop, ring = low * buffer.columns, high * buffer.columns, buffer.rows * buffer.columns
-    return first_valid(buffer, torch.randint(start, stop, (TRIES, size), device=buffer.device) % ring)

@@ -14,8 +14,11 @@ from torch import Tensor
 from torch._dynamo.eval_frame import _debug_get_cache_entry_list
 from torch._inductor.output_code import CompiledFxGraph
 
-OPTIONS = {"fallback_random": True, "cpp_wrapper": True}
-"""Of PyTorch's compiler: the random numbers of uncompiled code; no Python between the kernels."""
+from .products import Products, wanted
+
+OPTIONS = {"fallback_random": True, "cpp_wrapper": True, "cpp.min_chunk_size": 4096}
+"""Of PyTorch's compiler: the random numbers of uncompiled code; no Python between the kernels; no threads for loops
+that take less time than to start them."""
 KEPT = ("SHAPE_ENV", "CONSTANT_MATCH", "EQUALS_MATCH")
 """What is checked again at every call, beside the arguments: sizes and plain values, not the modules' structure."""
 NUMBERS = itertools.count()
@@ -34,7 +37,9 @@ class Graph:
         code = original.__code__.replace(co_name=f"{original.__name__}_{next(NUMBERS)}")  # no other graph's cache
         self.function = types.FunctionType(code, original.__globals__, code.co_name, None, original.__closure__)
         self.names = code.co_varnames[: code.co_argcount]
-        options = {**(OPTIONS if backend == "inductor" else {}), "guard_filter_fn": self.kept}
+        options: dict[str, Any] = {**(OPTIONS if backend == "inductor" else {}), "guard_filter_fn": self.kept}
+        if backend == "inductor" and wanted():
+            options["post_grad_custom_post_pass"] = Products()
         how: dict[str, Any] = {"backend": backend, "options": options, "recompile_limit": 64}
         self.compiled = torch.compile(self.function, fullgraph=True, **how)
         self.ready: list[tuple[Callable[[dict[str, Any]], bool], Callable[..., Any]]] = []

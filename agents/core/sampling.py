@@ -6,16 +6,17 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
     from .buffer import Buffer
 
-MISS = 1e-15
-"""Greatest probability that a uniform draw finds no valid row."""
-MANY = 128
-"""With more candidates than this (three rows of four invalid), listing the valid rows is cheaper."""
+MANY = 8
+"""With more candidates than this for each row that is missing, listing the valid rows is cheaper."""
+SPARE = 8
+"""Candidates beyond those that are expected to be enough, so that a second round is rare."""
 
 
 class Sampler:
@@ -39,18 +40,8 @@ class Sampler:
         return type(self)()
 
     def draw(self, buffer: Buffer, size: int) -> Tensor:
-        """Flat indices `[size]` of valid rows, without a look at the device from the host.
-
-        Invalid rows are few (one an episode), so each draw has spare candidates: enough that the probability of
-        finding no valid one is below 1e-15, from counts that the host knows.
-        """
-        filled = buffer.written * buffer.columns
-        invalid = 1.0 - buffer.transitions / filled
-        tries = math.ceil(math.log(MISS) / math.log(invalid)) if invalid else 1
-        if tries > MANY:
-            index = buffer.valid_index()
-            return index[torch.randint(len(index), (size,), device=buffer.device)]
-        return first_valid(buffer, torch.randint(filled, (tries, size), device=buffer.device))
+        """Flat indices `[size]` of valid rows."""
+        return draw_between(buffer, 0, buffer.written * buffer.columns, size)
 
     def weight(self, buffer: Buffer, index: Tensor) -> Tensor:
         """Importance weights of the rows `[B]`."""
@@ -74,8 +65,22 @@ class Sampler:
         """Takes over what `state` gave, as far as `tensors` has it. Raises InvalidCheckpoint for absurd values."""
 
 
-def first_valid(buffer: Buffer, candidates: Tensor) -> Tensor:
-    """In each column of the flat indices `[tries, size]` the first valid row, or the first row if none is: `[size]`."""
-    candidates = candidates.mT.contiguous()  # the greatest of neighbours is found in a fifth of the time
-    first = buffer.valid.take(candidates).to(torch.uint8).argmax(1, keepdim=True)
-    return candidates.gather(1, first).squeeze(1)
+def draw_between(buffer: Buffer, start: int, stop: int, size: int) -> Tensor:
+    """Flat indices `[size]`, uniform over the valid rows in [start, stop), which may pass the end of the ring.
+
+    None are given where none is valid. Drawn on the host, which knows the valid rows, so that nobody waits for the
+    device: candidates that are no transition (few, about one an episode) are drawn again.
+    """
+    valid, each = buffer.valid_on_host(), buffer.written * buffer.columns / buffer.transitions
+    found, missing = [], size
+    while missing and each < MANY:
+        candidates = torch.randint(start, stop, (math.ceil(each * missing) + SPARE,)).numpy() % len(valid)
+        good = candidates[valid[candidates]][:missing]
+        found.append(good)
+        missing -= len(good)
+        each *= 2
+    if missing:
+        rows = np.arange(start, stop) % len(valid)
+        rows = rows[valid[rows]]
+        found = [*found, rows[torch.randint(len(rows), (missing,)).numpy()]] if len(rows) else []
+    return torch.as_tensor(np.concatenate([np.zeros(0, np.int64), *found]), device=buffer.device)
