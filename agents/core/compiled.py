@@ -31,15 +31,21 @@ class Compiled:
         if agent.uncompiled:
             why = f"updates of '{agent.name}' cannot be compiled ({agent.uncompiled}): leave out compile"
             raise InvalidSetting(why)
-        from .graph import Graph  # which takes a second
-
-        self.agent = agent
+        self.agent, self.backend = agent, backend
         self.progress = torch.zeros((), dtype=torch.float64, device=agent.device)
         self.cadences: set[int] | None = None
-        torch._dynamo.config.trace_autograd_ops = True
-        self.graph = functools.partial(Graph, backend=backend)
-        self.run_update = self.graph(self.run)
         self.methods: dict[Callable[..., Any], Callable[..., Any]] = {}
+
+    def graph(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """A bound method as graphs."""
+        from .graph import Graph  # which takes seconds: not before the first environment step
+
+        return Graph(method, self.backend)
+
+    @functools.cached_property
+    def run_update(self) -> Callable[..., Any]:
+        """`run` as graphs."""
+        return self.graph(self.run)
 
     def update(self, batch: Any) -> dict[str, Tensor]:
         """The agent's `forward`."""
@@ -92,11 +98,11 @@ class Compiled:
 
 
 def one_graph(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Marks a method, from tensors to tensors, that is compiled together with its agent's updates."""
+    """Marks a method, from tensors to tensors, that is compiled with its agent's updates, after the first of these."""
 
     @functools.wraps(method)
     def call(self: Agent, *arguments: Tensor) -> Any:
-        if self._compiled is None or torch.compiler.is_compiling():
+        if self._compiled is None or not self.updates or torch.compiler.is_compiling():
             return method(self, *arguments)
         return self._compiled.call(method, *arguments)
 

@@ -16,6 +16,7 @@ from torch._inductor.output_code import CompiledFxGraph
 
 from .products import Products, wanted
 
+torch._dynamo.config.trace_autograd_ops = True
 OPTIONS = {"fallback_random": True, "cpp_wrapper": True, "cpp.min_chunk_size": 4096}
 """Of PyTorch's compiler: the random numbers of uncompiled code; no Python between the kernels; no threads for loops
 that take less time than to start them."""

@@ -88,3 +88,13 @@ def test_a_compiled_agent_takes_over_a_state():
         assert actions[0] == pytest.approx(actions[1], rel=1e-3, abs=1e-5)
         assert metrics[0] == pytest.approx(metrics[1], rel=1e-3, abs=1e-5)
     assert_close(compiled.state(), plain.state())
+
+
+def test_the_first_environment_step_does_not_wait_for_the_compiler():
+    agent, plain = build("ppo", True), build("ppo", True)
+    agent.compile_updates()
+    obs, actions = np.ones((2, *agent.spec.obs_shape), np.float32), []
+    for learner in (agent, plain):
+        torch.manual_seed(0)
+        actions.append(learner.explore(obs))
+    assert not agent._compiled.methods and (actions[0] == actions[1]).all()
