@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -77,8 +78,7 @@ class Agent(Stateful):
             self.build(spec, self.config)
             self._flat = {name: FlatParameters(net) for name, net in self.named_children() if [*net.parameters()]}
         for name, flat in self._flat.items():
-            if flat.trainable:
-                flat.optimizer = self.optimizer(name, flat.flat)
+            flat.make_optimizer = partial(self.optimizer, name)
 
     def anew(self) -> Self:
         return type(self)(self.spec, self.config, device=self.device, seed=self.seed)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from itertools import accumulate
 
 import torch
@@ -32,7 +33,7 @@ class FlatParameters:
         self.flat = nn.Parameter(
             torch.zeros(self.starts[-1], dtype=like.dtype, device=like.device), requires_grad=False
         )
-        self.optimizer: torch.optim.Optimizer | None = None
+        self.make_optimizer: Callable[[nn.Parameter], torch.optim.Optimizer] | None = None
         self.gradients: list[Tensor] = []
         if self.trainable:
             self.flat.grad = torch.zeros_like(self.flat)
@@ -42,6 +43,11 @@ class FlatParameters:
             view.data = self.flat[place].view(view.shape)
             if self.flat.grad is not None:
                 self.gradients.append(self.flat.grad[place].view(view.shape))
+
+    @cached_property
+    def optimizer(self) -> torch.optim.Optimizer | None:
+        """Made when it is first asked for: PyTorch's import the compiler, a second that acting can do without."""
+        return self.make_optimizer(self.flat) if self.trainable and self.make_optimizer is not None else None
 
     def descend(
         self, loss: Tensor, learning_rate: float | Tensor, max_norm: float, non_finite: NonFinite
@@ -110,14 +116,15 @@ class FlatParameters:
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """The optimiser's moments and step count by name; nothing before its first step."""
-        return dict(self.optimizer.state[self.flat]) if self.optimizer is not None else {}
+        made = vars(self).get("optimizer")
+        return dict(made.state[self.flat]) if made is not None else {}
 
     def load_optimizer_state(self, state: Mapping[str, Tensor]) -> None:
         """Takes over what `optimizer_state` gave. Raises InvalidCheckpoint where it does not fit."""
         for name, value in state.items():
             if self.optimizer is None or value.numel() not in (1, self.flat.numel()):
                 raise InvalidCheckpoint(f"the checkpoint's optimiser state '{name}' does not fit this agent's networks")
-        if self.optimizer is not None:
+        if (state or "optimizer" in vars(self)) and self.optimizer is not None:
             self.optimizer.state[self.flat] = {k: v.to(self.flat.device, copy=True) for k, v in state.items()}
 
     def follow(self, source: FlatParameters, tau: float) -> None:

@@ -7,6 +7,9 @@ Traced as a whole (`aot_eager`), for every agent; with generated code for one, w
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -98,3 +101,17 @@ def test_the_first_environment_step_does_not_wait_for_the_compiler():
         torch.manual_seed(0)
         actions.append(learner.explore(obs))
     assert not agent._compiled.methods and (actions[0] == actions[1]).all()
+
+
+COLD = """
+import sys, bellmark
+agent = bellmark.make("ppo", "CartPole-v1")
+agent.compile_updates()
+agent.explore(agent.env.reset(0))
+print(*(name for name in ("torch._dynamo", "torch._inductor") if name in sys.modules))
+"""
+
+
+def test_no_agent_imports_the_compiler_before_its_first_update():
+    done = subprocess.run([sys.executable, "-c", COLD], capture_output=True, check=True, text=True)
+    assert not done.stdout.split()
