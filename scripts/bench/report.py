@@ -25,7 +25,8 @@ bench` writes. All contestants of a job do the same work in turn, block by block
 on the same core. A ratio is the median over pairs of neighbouring blocks, with the range over pairs; above
 1 we are faster. Networks, batches and replay sizes are equal; compile time is in the warm-up, not in the
 blocks. Peak memory is that of a process whose replay buffer is full, where that was measured. The products
-are the matrix products of an update alone."""
+are the matrix products of an update alone, the environment alone takes random actions: the per cent of these
+floors that we reach."""
 TWO = """The same with two threads on two cores
 ([scripts/evidence/bench-two-threads.json](../scripts/evidence/bench-two-threads.json)): products are shared among the
 cores, what lies between them is not."""
@@ -107,7 +108,7 @@ def ratio(first: Mapping[str, Any], other: Mapping[str, Any]) -> str:
 
 
 def phases(result: Mapping[str, Any]) -> dict[str, float]:
-    """Shares of the time, and how much of the update the matrix products alone would take."""
+    """Shares of the time, and what the matrix products, and the environments, would take alone of theirs."""
     if "limits" not in result:
         return {}
     sums: dict[str, float] = {}
@@ -115,8 +116,12 @@ def phases(result: Mapping[str, Any]) -> dict[str, float]:
         for phase, seconds in block["phases"].items():
             sums[phase] = sums.get(phase, 0.0) + seconds
     shares = {phase: seconds / sum(sums.values()) for phase, seconds in sums.items()}
-    updates = sum(block["updates"] for block in result["blocks"])
-    return shares | {"products in the update": result["limits"]["floor_seconds"] * updates / sums["update"]}
+    updates, steps = (sum(block[what] for block in result["blocks"]) for what in ("updates", "count"))
+    shares["products alone in the update"] = result["limits"]["floor_seconds"] * updates / sums["update"]
+    if "environment" in sums:
+        alone = steps / result["limits"]["environment_alone"]
+        shares["environment alone in its share"] = alone / sums["environment"]
+    return shares
 
 
 def against(first: Mapping[str, Any], other: Mapping[str, Any], name: str, unit: str, scale: float) -> str:

@@ -45,7 +45,11 @@ def test_memory_is_that_of_a_full_buffer():
 def test_where_the_time_goes():
     found = report.phases(job()["contestants"]["ours"])
     assert found["acting"] == pytest.approx(0.25) and found["update"] == pytest.approx(0.75)
-    assert found["products in the update"] == pytest.approx(30 * 0.03 / (3 * 0.75))
+    assert found["products alone in the update"] == pytest.approx(30 * 0.03 / (3 * 0.75))
+    online = result(
+        [1.0], 3e8, {"environment": 0.5, "update": 0.5}, limits={"floor_seconds": 0, "environment_alone": 40}
+    )
+    assert report.phases(online)["environment alone in its share"] == pytest.approx((10 / 40) / 0.5)
 
 
 def test_the_summary_has_other_libraries_and_the_table_has_all():
