@@ -33,14 +33,14 @@ def require(
 
 @functools.cache
 def keep_freed() -> None:
-    """Has the C library keep what tensors of up to 32 MB free, for the next update's tensors of the same sizes.
+    """Has the C library keep up to 512 MB of what tensors of up to 32 MB free, for the next update's tensors.
 
     By default glibc hands such memory back to the system after an update and has it paged in, zeroed, at the next: a
     fifth of the time of an update with large activations. Only the GNU C library has this; elsewhere nothing happens.
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library, another system
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(-1, -1)  # M_TRIM_THRESHOLD: never give the top of the heap back
+        mallopt(-1, 512 << 20)  # M_TRIM_THRESHOLD: less than this at the top of the heap is not given back
         mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD: larger blocks, as a replay buffer's, come and go by themselves
 
 

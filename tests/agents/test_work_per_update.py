@@ -36,7 +36,7 @@ MOST_OPERATORS = {
 }
 """Per update; lower one when you make it so. An agent that is not listed may call MOST."""
 MOST = 500
-SAMPLING = 21
+SAMPLING = 17
 """Operators of a draw and its gather."""
 
 
@@ -92,7 +92,8 @@ def test_batches_of_a_round_come_from_one_gather(name, discrete, count):
         batches = list(agent.sample(buffer, count))
     assert len(batches) == count
     assert operators.counts.total() <= SAMPLING + len(Batch._fields), "cutting it up adds one operator a field"
-    assert operators.counts["index_select"] == 5 and operators.counts["take"] == 1
+    assert operators.counts["index_select"] == 5
+    assert 1 <= operators.counts["randint"] <= 2, "rounds of candidates"
     assert operators.counts["index"] == 0, "several times as slow"
 
 

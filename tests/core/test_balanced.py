@@ -115,3 +115,12 @@ def test_rlpd_is_redq_with_its_settings():
     one, other = build("rlpd", False), build("redq", False, **settings)
     assert all(torch.equal(p, q) for p, q in zip(one.parameters(), other.parameters(), strict=True))
     assert one.target_entropy == other.target_entropy == -1.0
+
+
+def test_new_rows_that_are_no_transitions_leave_the_draw_to_the_data():
+    """As where the first steps were skipped, since something was not finite."""
+    buffer = went_on(0)
+    flag, obs = np.zeros(2, bool), np.zeros((2, 3), np.float32)
+    buffer.add(np.zeros((2, 2), np.float32), Step(obs, np.full(2, NEW, np.float32), flag, flag, flag, obs))
+    row = buffer.sample(100, 0.99).row
+    assert len(row) == 100 and buffer.valid.view(-1)[row].all()
