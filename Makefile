@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .ci/constraints.txt
 
-.PHONY: demo test test-learn reliability bench check docs format evidence clean
+.PHONY: demo test interop test-learn reliability bench check docs format evidence clean
 
 demo: .venv/installed  ## train PPO on CartPole-v1 until it is solved, with a picture at the end
 	rm -rf runs/demo
@@ -12,6 +12,9 @@ demo: .venv/installed  ## train PPO on CartPole-v1 until it is solved, with a pi
 
 test: .venv/installed-dev  ## the whole test suite, without the slow learning tests; what hangs fails after ten minutes
 	$(BIN)/python -m pytest -n 2 -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
+
+interop: .venv/installed-dev .venv/d3rlpy/installed  ## d3rlpy, in an environment of its own, reads what we record
+	BELLMARK_D3RLPY=$(CURDIR)/.venv/d3rlpy/bin/python $(BIN)/python -m pytest -q tests/offline/test_collected_formats.py
 
 test-learn: .venv/installed-dev  ## train every agent for minutes and compare with calibrated thresholds
 	$(BIN)/python -m pytest -m learn
@@ -48,6 +51,11 @@ evidence: .venv/installed-dev  ## make every run that is planned in scripts/evid
 
 .venv/installed-dev: .venv/installed
 	$(INSTALL) --editable ".[dev,sb3,box2d,atari,envpool,minatar,minari,video,onnx]"
+	touch $@
+
+.venv/d3rlpy/installed: .ci/constraints.txt
+	$(PYTHON) -m venv .venv/d3rlpy
+	.venv/d3rlpy/bin/python -m pip install --quiet --disable-pip-version-check d3rlpy==2.8.1 $$(grep ^torch== .ci/constraints.txt)
 	touch $@
 
 clean:

@@ -55,7 +55,7 @@ data = d3rlpy.dataset.MDPDataset(
     file["observations"][()], file["actions"][()], file["rewards"][()], terminals, timeouts & ~terminals)
 join = lambda name: np.concatenate([getattr(episode, name) for episode in data.episodes])
 assert (join("observations") == expected["observations"]).all()
-assert (join("actions") == expected["actions"]).all()
+assert (join("actions").squeeze(-1) == expected["actions"]).all()  # choices have an axis of their own there
 assert (join("rewards")[:, 0] == expected["rewards"]).all()
 ended = expected["terminals"] | expected["timeouts"]
 assert len(data.episodes) == ended.sum()
