@@ -65,12 +65,15 @@ class Products(CustomGraphPass):
     """
 
     def __call__(self, graph: Graph) -> None:
-        for name, replace in (("mm", one), ("addmm", one_and_bias), ("bmm", several), ("baddbmm", several_and_bias)):
+        for name in ("mm", "addmm", "bmm", "baddbmm"):
             for node in graph.find_nodes(op="call_function", target=getattr(ATEN, name).default):
-                *_, a, b = node.args
+                *bias, a, b = node.args
                 if large(a.meta["val"], b.meta["val"]) and not node.kwargs:
                     with graph.inserting_before(node):
-                        node.replace_all_uses_with(replace(graph, *node.args))
+                        new = (several if name.endswith("bmm") else one)(graph, a, b)
+                        if bias:
+                            new = graph.call_function(ATEN.add.Tensor, (new, *bias))
+                    node.replace_all_uses_with(new)
                     graph.erase_node(node)
 
     def uuid(self) -> Any:
@@ -91,10 +94,6 @@ def one(graph: Graph, a: Any, b: Any) -> Node:
     return graph.call_function(torch.ops.bellmark.product.default, (a, b))
 
 
-def one_and_bias(graph: Graph, bias: Any, a: Any, b: Any) -> Node:
-    return graph.call_function(ATEN.add.Tensor, (one(graph, a, b), bias))
-
-
 def several(graph: Graph, a: Any, b: Any) -> Node:
     """`[E, M, K]` and `[E, K, N]`."""
     parts = []
@@ -102,7 +101,3 @@ def several(graph: Graph, a: Any, b: Any) -> Node:
         x, y = (graph.call_function(ATEN.select.int, (operand, 0, i)) for operand in (a, b))
         parts.append(graph.call_function(ATEN.unsqueeze.default, (one(graph, x, y), 0)))
     return graph.call_function(ATEN.cat.default, (parts,))
-
-
-def several_and_bias(graph: Graph, bias: Any, a: Any, b: Any) -> Node:
-    return graph.call_function(ATEN.add.Tensor, (several(graph, a, b), bias))
