@@ -40,7 +40,7 @@ class Compiled:
         """A bound method as graphs."""
         from .graph import Graph  # which takes seconds: not before the first environment step
 
-        return Graph(method, self.backend)
+        return Graph(method, self.backend, self.agent.device.type)
 
     @functools.cached_property
     def run_update(self) -> Callable[..., Any]:

@@ -15,11 +15,12 @@ from torch._dynamo.eval_frame import _debug_get_cache_entry_list
 from torch._inductor.output_code import CompiledFxGraph
 
 from .products import Products, wanted
+from .replayed import Replayed, recordable
 
 torch._dynamo.config.trace_autograd_ops = True
-OPTIONS = {"fallback_random": True, "cpp_wrapper": True, "cpp.min_chunk_size": 4096}
-"""Of PyTorch's compiler: the random numbers of uncompiled code; no Python between the kernels; no threads for loops
-that take less time than to start them."""
+OPTIONS = {"fallback_random": True, "cpp.min_chunk_size": 4096}
+"""Of PyTorch's compiler: the random numbers of uncompiled code; no threads for loops that take less time than to start
+them."""
 KEPT = ("SHAPE_ENV", "CONSTANT_MATCH", "EQUALS_MATCH")
 """What is checked again at every call, beside the arguments: sizes and plain values, not the modules' structure."""
 NUMBERS = itertools.count()
@@ -29,18 +30,19 @@ class Graph:
     """The bound method `method` as one graph for each set of sizes and plain values that it meets.
 
     Made by torch.compile at the first call and asked for by it at no other: from then on the checks of `KEPT`, the
-    code that fetches the tensors, and the generated code are called as they are. Raises what torch.compile raises.
+    code that fetches the tensors, and the generated code are called as they are. On the host no Python is between its
+    kernels; on a GPU the generated code is recorded, see `Replayed`. Raises what torch.compile raises.
     """
 
-    def __init__(self, method: Callable[..., Any], backend: str):
+    def __init__(self, method: Callable[..., Any], backend: str, device: str = "cpu"):
         assert isinstance(method, types.MethodType)
         original, self.owner = method.__func__, method.__self__
         code = original.__code__.replace(co_name=f"{original.__name__}_{next(NUMBERS)}")  # no other graph's cache
         self.function = types.FunctionType(code, original.__globals__, code.co_name, None, original.__closure__)
         self.names = code.co_varnames[: code.co_argcount]
         options: dict[str, Any] = {**(OPTIONS if backend == "inductor" else {}), "guard_filter_fn": self.kept}
-        if backend == "inductor" and wanted():
-            options["post_grad_custom_post_pass"] = Products()
+        if backend == "inductor" and device == "cpu":
+            options |= {"cpp_wrapper": True} | ({"post_grad_custom_post_pass": Products()} if wanted() else {})
         how: dict[str, Any] = {"backend": backend, "options": options, "recompile_limit": 64}
         self.compiled = torch.compile(self.function, fullgraph=True, **how)
         self.ready: list[tuple[Callable[[dict[str, Any]], bool], Callable[..., Any]]] = []
@@ -101,8 +103,11 @@ class Looking:
             if sources and not self.sources:
                 self.sources, self.scope[self.name] = sources, self
             elif sources and all(x is y for x, y in zip(sources, self.sources, strict=True)):
-                assert graph.current_callable is not None
-                self.scope[self.name] = shortcut(graph.current_callable, sources)
+                generated = graph.current_callable
+                assert generated is not None
+                if recordable(taken):
+                    generated = Replayed(generated, graph.mutated_input_idxs)
+                self.scope[self.name] = shortcut(generated, sources)
         return results
 
 

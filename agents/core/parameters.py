@@ -174,7 +174,8 @@ def adam(
     mean.lerp_(gradient, kept * (1.0 - beta1))
     square.lerp_(gradient.square(), kept * (1.0 - beta2))
     # 1 - beta^step as one vector with two readers: alone, each would be computed again for every few parameters
-    logs = step.new_tensor(betas, dtype=torch.float64).log()
+    second = torch.arange(2, dtype=torch.float64, device=step.device)  # made where it is read, as a number cannot be
+    logs = (betas[0] * (1.0 - second) + betas[1] * second).log()
     corrections = (1.0 - (step.clamp(min=1).double() * logs).exp()).to(mean)  # at step 0 a first step was skipped
     size, root = kept * learning_rate / corrections[0], corrections[1].sqrt()
     parameters.data.sub_(size * root * mean / (square.sqrt() + epsilon * root))

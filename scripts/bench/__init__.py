@@ -33,6 +33,8 @@ class Arguments:
     """Blocks of each contestant; a ratio is the median over pairs of neighbouring blocks."""
     threads: int = 1
     """Processor cores that each contestant may use."""
+    device: str = "cpu"
+    """Where networks and batches live: cpu, cuda, ... On a GPU also without CUDA graphs."""
     python: tuple[str, ...] = ()
     """`peer=path` of a Python interpreter that has a peer (sb3, sbx, d3rlpy) which this one lacks."""
     out: str = "runs/bench.json"
@@ -95,6 +97,7 @@ def main(argv: list[str]) -> int:
     results = report.read(path)
     interpreters = dict(word.split("=", 1) for word in arguments.python)
     for job in [] if arguments.table else chosen(arguments.jobs):
+        job = job.on(arguments.device)
         results[job.name] = measure(job, arguments.pairs, arguments.threads, interpreters)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(results, indent=1), encoding="utf-8")
@@ -112,7 +115,10 @@ def chosen(names: Iterable[str]) -> list[Job]:
 
 def measure(job: Job, pairs: int, threads: int, interpreters: dict[str, str]) -> dict[str, Any]:
     """All contestants of a job, block by block in turn."""
+    import torch
+
     from ...agents.core.checkpoint import versions
+    from ..manifest import machine
 
     print(f"{job.name}: {job.title}", file=sys.stderr)
     contestants: list[Contestant] = []
@@ -129,7 +135,7 @@ def measure(job: Job, pairs: int, threads: int, interpreters: dict[str, str]) ->
         for contestant in contestants:
             if job.shared.get("work") == "online":
                 results[contestant.name]["full"] = contestant.block(FULL)
-            if kind(contestant.name) == "ours":
+            if kind(contestant.name) == "ours" and job.shared["device"] == "cpu":
                 results[contestant.name]["limits"] = contestant.block(0)
     finally:
         for contestant in contestants:
@@ -144,6 +150,7 @@ def measure(job: Job, pairs: int, threads: int, interpreters: dict[str, str]) ->
         "unit": job.unit,
         "targets": job.targets,
         "threads": threads,
+        "machine": machine(torch.device(job.shared.get("device", "cpu"))),
         "versions": versions(),
         "contestants": results,
     }

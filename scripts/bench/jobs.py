@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 CHEETAH, CARTPOLE, PONG = "HalfCheetah-v5", "CartPole-v1", "ALE/Pong-v5"
 WIDE = {"hidden": [256, 256], "batch_size": 256}
 EARLY = {"start": 300, "buffer_size": 1_000_000}
 TITLES = {"iql": "IQL", "td3_bc": "TD3+BC", "cql": "CQL, 10 actions", "sac": "SAC", "sac_n": "SAC-N", "redq": "REDQ"}
+HOST = {"device": "cpu"}
 FRAMES = {"batch_size": 32, "start": 200, "buffer_size": 10_000}
 
 
@@ -30,11 +31,19 @@ class Job:
     targets: dict[str, float]
     """The least ratio that we want against a contestant."""
 
+    def on(self, device: str) -> Job:
+        """The job with networks and batches on that device; on a GPU also without CUDA graphs."""
+        shared, contestants, targets = self.shared | {"device": device}, self.contestants, self.targets
+        if device != "cpu" and "ours-eager" in contestants:
+            contestants = contestants | {"ours-unrecorded": {"compile": True, "record": False}}
+            targets = targets | ({"ours-eager": 5.0} if shared["agent"] in ("ppo", "sac", "td3") else {})
+        return replace(self, shared=shared, contestants=contestants, targets=targets)
+
 
 def online(agent: str, env: str, num_envs: int, warmup: int, block: int, target: float, **settings: Any) -> Job:
     """Training in an environment, at stable-baselines3's defaults but for `settings`."""
     title = f"{agent.upper()}, {env}, {num_envs} environment{'s' * (num_envs > 1)}"
-    shared = {"work": "online", "agent": agent, "env": env, "num_envs": num_envs, "settings": settings}
+    shared = {**HOST, "work": "online", "agent": agent, "env": env, "num_envs": num_envs, "settings": settings}
     peers: dict[str, dict[str, Any]] = {peer: {} for peer in ("sb3", *(("sbx",) if agent in ("sac", "td3") else ()))}
     ours: dict[str, dict[str, Any]] = {"ours": {"compile": True}, **peers, "ours-eager": {}}
     name = f"{agent}-{env.rpartition('/')[2].partition('-')[0].lower()}-{num_envs}"
@@ -45,7 +54,7 @@ def online(agent: str, env: str, num_envs: int, warmup: int, block: int, target:
 
 def offline(agent: str, target: float, block: int = 200) -> Job:
     """Updates on recorded data of HalfCheetah's sizes."""
-    shared = {"work": "offline", "agent": agent, "sizes": [17, 6], "settings": WIDE}
+    shared = {**HOST, "work": "offline", "agent": agent, "sizes": [17, 6], "settings": WIDE}
     contestants: dict[str, dict[str, Any]] = {"ours": {"compile": True}, "d3rlpy": {}, "ours-eager": {}}
     title = f"{TITLES[agent]}, updates of recorded data"
     return Job(f"{agent}-data", title, "updates", 50, block, shared, contestants, {"d3rlpy": target})
@@ -53,7 +62,7 @@ def offline(agent: str, target: float, block: int = 200) -> Job:
 
 def critics(agent: str, block: int, **settings: Any) -> Job:
     """One update with ten critics against one with two."""
-    shared = {"work": "offline", "agent": agent, "sizes": [17, 6]}
+    shared = {**HOST, "work": "offline", "agent": agent, "sizes": [17, 6]}
     words = {f"ours-{size}": {"settings": {**WIDE, "critics": size, **settings}} for size in (10, 2)}
     title = f"{TITLES[agent]}, 10 critics"
     return Job(f"{agent}-critics", title, "updates", 20, block, shared, words, {"ours-2": 0.2})
@@ -61,7 +70,7 @@ def critics(agent: str, block: int, **settings: Any) -> Job:
 
 def value_based(*agents: str) -> Job:
     """Frames per second of agents with other heads and networks than DQN, beside the two that stable-baselines3 has."""
-    shared = {"work": "online", "env": PONG, "num_envs": 1, "settings": FRAMES}
+    shared = {**HOST, "work": "online", "env": PONG, "num_envs": 1, "settings": FRAMES}
     words: dict[str, dict[str, Any]] = {f"ours-{agent}": {"agent": agent} for agent in agents}
     words |= {"sb3-dqn": {"agent": "dqn"}, "sb3-qrdqn": {"agent": "qrdqn", "library": "sb3_contrib"}}
     return Job("value-pong", f"value-based agents, {PONG}, 1 environment", "steps", 400, 200, shared, words, {})

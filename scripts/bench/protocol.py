@@ -56,6 +56,8 @@ def serve(build: Callable[[dict[str, Any]], Run]) -> None:
     for line in sys.stdin:
         began = time.perf_counter()
         found = run(int(line)) or {}
+        if "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized():
+            sys.modules["torch"].cuda.synchronize()
         seconds = time.perf_counter() - began
         answer = {"count": int(line), "seconds": seconds, "peak_bytes": peak_bytes(), **first_step, **found}
         print(json.dumps(answer), file=answers, flush=True)

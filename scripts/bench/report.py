@@ -15,6 +15,7 @@ NAMES = {
     "sb3": "stable-baselines3",
     "sbx": "SBX (JAX)",
     "ours-eager": "ours without `--compile`",
+    "ours-unrecorded": "ours without CUDA graphs",
     "ours-2": "2 critics",
     "import-torch": "`import torch`",
     "sb3-dqn": "stable-baselines3's DQN",

@@ -28,7 +28,8 @@ def build(words: dict[str, Any]) -> Run:
         terminals=np.zeros(count, np.float32),
         timeouts=(np.arange(1, count + 1) % 1000 == 0).astype(np.float32),
     )
-    algorithm = getattr(d3rlpy.algos, NAMES[words["agent"]])(batch_size=words["settings"]["batch_size"]).create()
+    settings = getattr(d3rlpy.algos, NAMES[words["agent"]])(batch_size=words["settings"]["batch_size"])
+    algorithm = settings.create(device=words["device"])
     algorithm.build_with_dataset(data)
 
     def run(count: int) -> None:

@@ -23,16 +23,15 @@ def online(words: dict[str, Any]) -> Run:
     from ...envs import make as make_env
 
     env = make_env(atari if words["env"].startswith("ALE/") else words["env"], words["num_envs"])
-    agent: Any = make(words["agent"], env, **words["settings"])
+    agent: Any = make(words["agent"], env, device=words["device"], **words["settings"])
     watch(env, "step", words)
-    if words.get("compile"):
-        agent.compile_updates()
+    compile_as(words, agent)
 
     def run(count: int) -> dict[str, Any]:
         if not count:
             return limits(agent, agent.buffer) | {"environment_alone": steps_alone(env)}
         if count == FULL:
-            return fill(value.numpy() for value in agent.buffer._tensors().values())
+            return fill(value.numpy() for value in agent.buffer._tensors().values() if not value.is_cuda)
         before = agent.updates
         seconds = learn(agent, count).seconds
         replay = sum(value.nbytes for value in agent.buffer._tensors().values())
@@ -60,16 +59,26 @@ def offline(words: dict[str, Any]) -> Run:
         reward=rng.standard_normal(count, np.float32),
         terminated=np.zeros(count, bool),
         truncated=np.arange(1, count + 1) % 1000 == 0,
+        device=words["device"],
     )
     kind = agent_class(words["agent"])
-    agent = kind(spec, kind.config.override(words["settings"]))
-    if words.get("compile"):
-        agent.compile_updates()
+    agent = kind(spec, kind.config.override(words["settings"]), device=words["device"])
+    compile_as(words, agent)
 
     def run(count: int) -> dict[str, Any]:
         return {"phases": fit(agent, buffer, count).seconds, "updates": count} if count else limits(agent, buffer)
 
     return run
+
+
+def compile_as(words: dict[str, Any], agent: Any) -> None:
+    """Compiles updates if the words say so; on a GPU they are CUDA graphs unless they say no."""
+    if not words.get("record", True):
+        from ...agents.core import graph
+
+        graph.recordable = lambda given: False
+    if words.get("compile"):
+        agent.compile_updates()
 
 
 def limits(agent: Any, buffer: Any) -> dict[str, Any]:

@@ -31,10 +31,10 @@ def build(words: dict[str, Any]) -> Run:
         gymnasium.register_envs(ale_py)
         every_frame = {"frameskip": 1, "repeat_action_probability": 0.0}
         env: Any = VecFrameStack(make_atari_env(words["env"], words["num_envs"], env_kwargs=every_frame), 4)
-        model = algorithm("CnnPolicy", env, device="cpu", seed=0, **settings)
+        model = algorithm("CnnPolicy", env, device=words["device"], seed=0, **settings)
     else:
         env = make_vec_env(words["env"], words["num_envs"])
-        model = algorithm("MlpPolicy", env, device="cpu", seed=0, **settings)
+        model = algorithm("MlpPolicy", env, device=words["device"], seed=0, **settings)
 
     watch(model.env, "step_wait", words)
 

@@ -23,6 +23,7 @@ from helpers import (
     updates,
 )
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
 
 
 def on_policy(name: str) -> bool:
@@ -178,6 +179,34 @@ def test_an_update_never_waits_for_the_device(name, discrete):
         batch = next(batches)
         with NoHost():
             agent.step(batch)
+
+
+class Elsewhere(TorchDispatchMode):
+    """Refuses operations with a tensor that is not on the device "meta"."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        tensors = [x for x in tree_leaves((args, kwargs, result)) if torch.is_tensor(x)]
+        assert all(x.device.type == "meta" for x in tensors), f"{func.name()} of a tensor on the host"
+        return result
+
+
+@every_case
+def test_an_update_is_all_on_its_device(name, discrete):
+    """What the host holds would be copied at every update, and would stay as it is in a CUDA graph."""
+    agent = build(name, discrete)
+    batches, kind = stream(agent), type(agent)
+    other = kind(agent.spec, agent.config, device="meta")
+    for _ in range(4):
+        batch = tree_map(lambda x: x.to("meta") if torch.is_tensor(x) else x, next(batches))
+        other.updates += 1
+        with Elsewhere():
+            other(batch)
+
+
+def test_that_the_detector_of_tensors_elsewhere_detects():
+    with pytest.raises(AssertionError, match="on the host"), Elsewhere():
+        torch.ones(2, device="meta") * torch.tensor(2.0)
 
 
 def test_that_the_detector_of_waiting_detects():

@@ -7,6 +7,7 @@ import json
 import mmap
 import resource
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -105,6 +106,27 @@ def test_contestants_do_the_work_and_tell_their_memory_when_full(capfd):
     assert all(block["updates"] == 15 for block in found["ours"]["blocks"])
     assert found["ours"]["limits"]["operators"] > 20 and found["ours"]["ratio"] == 1.0
     assert "ratio" in capfd.readouterr().err
+
+
+def test_on_a_gpu_every_contestant_is_there_and_ours_without_graphs_as_well():
+    (td3, critics) = bench.chosen(["td3-halfcheetah-1", "sac-critics"])
+    there = td3.on("cuda")
+    assert there.shared == td3.shared | {"device": "cuda"} and td3.shared["device"] == "cpu"
+    assert list(there.contestants) == [*td3.contestants, "ours-unrecorded"]
+    assert there.targets["ours-eager"] == 5.0 and "ours-eager" not in td3.targets
+    assert td3.on("cpu") == td3 and critics.on("cuda").contestants == critics.contestants
+
+
+def test_what_is_left_out_is_left_out(monkeypatch):
+    from bellmark.agents.core import graph
+    from bellmark.scripts.bench.run_ours import compile_as
+
+    monkeypatch.setattr(graph, "recordable", lambda given: True)
+    compiled = []
+    agent = SimpleNamespace(compile_updates=lambda: compiled.append(graph.recordable([])))
+    for words in ({}, {"compile": True}, {"compile": True, "record": False}):
+        compile_as(words, agent)
+    assert compiled == [True, False]
 
 
 def test_a_job_that_is_not_there_is_refused():
