@@ -53,7 +53,8 @@ class CRR(AWAC, name="crr"):
 
     Departures from the paper: a scalar critic (critic_head = "c51" makes it distributional) and a tanh-Gaussian instead
     of a mixture of Gaussians, and the policy's mode instead of actions resampled by their values, as in acme. From
-    acme: it acts by the policy itself, not by its target copy; the critic's loss is not halved.
+    acme: it acts by the policy itself, not by its target copy; the critic's loss is not halved. Where the scalar critic
+    overestimates, weights vanish, the policy no longer clones and the critic diverges; a categorical one cannot.
     """
 
     config: CRRConfig = CRRConfig()
