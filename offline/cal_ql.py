@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..agents.core.batch import Batch
 from ..agents.core.buffer import Buffer
 from ..agents.core.config import Count, NonNegative, Replay
 from ..agents.core.spec import Spec
@@ -44,6 +42,20 @@ class CalQLConfig(CQLConfig):
     """How transitions are drawn: balanced = half from the data, half from new ones."""
 
 
+class BoundedBatch(NamedTuple):
+    """A batch with what is known of each row's return. See `Batch` for the fields that it has too."""
+
+    obs: Tensor
+    action: Tensor
+    reward: Tensor
+    discount: Tensor
+    next_obs: Tensor
+    weight: Tensor
+    row: Tensor
+    bound: Tensor
+    """[B] the return from here to the end of the row's own episode; -infinity where that has not ended."""
+
+
 class CalQL(CQL, name="cal_ql"):
     """Cal-QL (Nakamoto et al. 2023, arXiv 2303.05479): CQL that pushes no value of the policy below a known return.
 
@@ -62,17 +74,12 @@ class CalQL(CQL, name="cal_ql"):
         super().build(spec, c)
         self.returns = ReturnsToGo(c.gamma, c.timeout_return)
 
-    def sample(self, buffer: Buffer, count: int = 1) -> Iterable[Batch]:
+    def sample(self, buffer: Buffer, count: int = 1) -> Iterable[BoundedBatch]:  # type: ignore[override]
         self.returns.agree(buffer)
-        return super().sample(buffer, count)
+        for batch in super().sample(buffer, count):
+            yield BoundedBatch(*batch, self.returns.column[batch.row])
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> CalQL:
-        other = super().__deepcopy__(memo)
-        assert isinstance(other, CalQL)
-        other.returns = copy.copy(self.returns)  # so that it can use the same batches
-        return other
-
-    def pushed_down(self, batch: Batch, value: Tensor, log_density: Tensor) -> Tensor:
+    def pushed_down(self, batch: BoundedBatch, value: Tensor, log_density: Tensor) -> Tensor:  # type: ignore[override]
         uniform, policy = value[..., 1:].tensor_split([self.config.samples], -1)
-        bounded = policy.maximum(self.returns.column[batch.row].unsqueeze(-1))
+        bounded = policy.maximum(batch.bound.unsqueeze(-1))
         return (torch.cat([uniform, bounded], -1) - log_density).logsumexp(-1)

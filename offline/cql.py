@@ -112,7 +112,7 @@ class CQL(SAC, name="cql"):
         actions, log_density = self.proposals(batch)
 
         def part(actions: Tensor, log_density: Tensor, *fields: Tensor) -> Tensor:
-            rows = Batch(*fields)
+            rows = type(batch)(*fields)
             value = self.critic.of_actions(rows.obs, torch.cat([rows.action.unsqueeze(1), actions], 1))
             gap = self.pushed_down(rows, value, log_density) - value[..., 0]
             return (rows.weight * gap).sum() / len(batch.obs)

@@ -120,7 +120,8 @@ class DecisionTransformer(ReplayAgent, name="decision_transformer"):
         return torch.optim.AdamW([parameters], lr=self.learning_rate(name), weight_decay=decay, fused=True)
 
     def learning_rate(self, name: str) -> float:
-        return super().learning_rate(name) * min(max(self.updates, 1) / self.config.warm_up, 1.0)
+        share = self.updates / self.config.warm_up
+        return super().learning_rate(name) * 0.5 * (1.0 + share - abs(1.0 - share))  # min(share, 1), also of a tensor
 
     # ---- learning ----------------------------------------------------------------------------------------------
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class Compiled:
     """`agent.update` as one graph for each answer of `due`, made when it is first needed; and its `one_graph` methods.
 
-    Within the graph every network's parameters are views into its flat parameters. The agent's `progress` is a tensor
-    there, so that schedules are a part of the graph.
+    Within the graph every network's parameters are views into its flat parameters. The agent's `progress` and
+    `updates` are tensors there, so that schedules are a part of the graph; `steps` is 1 there if there are any.
     """
 
     def __init__(self, agent: Agent, backend: str):
@@ -32,7 +32,7 @@ class Compiled:
             why = f"updates of '{agent.name}' cannot be compiled ({agent.uncompiled}): leave out compile"
             raise InvalidSetting(why)
         self.agent, self.backend = agent, backend
-        self.progress = torch.zeros((), dtype=torch.float64, device=agent.device)
+        self.progress, self.updates = (torch.zeros((), dtype=torch.float64, device=agent.device) for _ in range(2))
         self.cadences: set[int] | None = None
         self.methods: dict[Callable[..., Any], Callable[..., Any]] = {}
 
@@ -59,9 +59,11 @@ class Compiled:
         for flat in agent._flat.values():
             if isinstance(flat.optimizer, torch.optim.Adam | RMSProp):
                 flat.moments()  # the graph reads and writes them: they must be there
-        own, progress = vars(agent), agent.progress  # past nn.Module's search at every assignment
+        own = vars(agent)  # past nn.Module's search at every assignment
+        numbers = {"progress": agent.progress, "updates": agent.updates, "steps": agent.steps, "dues": {}}
         own["dues"] = {every: agent.updates % every == 0 for every in self.cadences}
-        own["progress"] = self.progress.fill_(progress)
+        own["progress"], own["updates"] = self.progress.fill_(agent.progress), self.updates.fill_(agent.updates)
+        own["steps"] = min(agent.steps, 1)
         try:
             return self.run_update(batch)
         except torch._dynamo.exc.Unsupported as error:
@@ -70,7 +72,7 @@ class Compiled:
                 f"an update of '{agent.name}' cannot be compiled ({reason}): leave out compile"
             ) from error
         finally:
-            own["dues"], own["progress"] = {}, progress
+            own |= numbers
 
     def run(self, batch: Any) -> dict[str, Tensor]:
         """What is compiled of an update."""

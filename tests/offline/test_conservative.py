@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from bellmark.agents.core.batch import Batch
+from bellmark.offline.cal_ql import BoundedBatch
 from bellmark.offline.discrete_cql import conservative_gap
 from helpers import build, one_batch, same
 
@@ -16,9 +17,9 @@ VALUES = torch.tensor([[[2.0, 1.0, 2.0, 3.0, 1.5, 2.5, 0.0]]])
 DENSITY = torch.tensor([[-2 * math.log(2.0), -2 * math.log(2.0), -0.5, 0.2, 0.0, -1.0]])
 
 
-def rows(count=1, row=0):
+def rows(count=1):
     ones = torch.ones(count)
-    return Batch(ones, ones, ones, ones, ones, ones, torch.full((count,), row))
+    return Batch(ones, ones, ones, ones, ones, ones, torch.zeros(count, dtype=torch.int64))
 
 
 def gap(agent, values=VALUES):
@@ -33,9 +34,8 @@ def test_penalty_known_answers():
 @pytest.mark.parametrize(("bound", "answer"), [(2.2, 2.767705), (-math.inf, 2.523036)])
 def test_calibrated_penalty_known_answers(bound, answer):
     agent = build("cal_ql", False, samples=2)
-    agent.returns.column = torch.tensor([math.nan, bound])
     values = VALUES.clone().requires_grad_()
-    pushed = agent.pushed_down(rows(row=1), values, DENSITY)
+    pushed = agent.pushed_down(BoundedBatch(*rows(), torch.tensor([bound])), values, DENSITY)
     np.testing.assert_allclose((pushed - values[..., 0]).item(), answer, atol=1e-5)
     pushed.sum().backward()
     pressed = values.grad[0, 0] > 0
@@ -44,9 +44,8 @@ def test_calibrated_penalty_known_answers(bound, answer):
 
 def test_a_bound_above_every_value_leaves_only_uniform_actions_to_push_down():
     agent = build("cal_ql", False, samples=2)
-    agent.returns.column = torch.tensor([1000.0])
     values = VALUES.clone().requires_grad_()
-    agent.pushed_down(rows(), values, DENSITY).sum().backward()
+    agent.pushed_down(BoundedBatch(*rows(), torch.tensor([1000.0])), values, DENSITY).sum().backward()
     assert values.grad[0, 0, 3:].tolist() == [0.0] * 4
     np.testing.assert_allclose(values.grad[0, 0, 1:3].tolist(), [0.0, 0.0], atol=1e-12)
 
