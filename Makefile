@@ -13,8 +13,9 @@ demo: .venv/installed  ## train PPO on CartPole-v1 until it is solved, with a pi
 test: .venv/installed-dev  ## the whole test suite, without the slow learning tests; what hangs fails after ten minutes
 	$(BIN)/python -m pytest -n 2 -o faulthandler_timeout=600 -o faulthandler_exit_on_timeout=true
 
-interop: .venv/installed-dev .venv/d3rlpy/installed  ## d3rlpy, in an environment of its own, reads what we record
+interop: .venv/installed-dev .venv/d3rlpy/installed .venv/dm_control/installed  ## d3rlpy and dm_control, in environments of their own
 	BELLMARK_D3RLPY=$(CURDIR)/.venv/d3rlpy/bin/python $(BIN)/python -m pytest -q tests/offline/test_collected_formats.py
+	BELLMARK_DM_CONTROL=1 .venv/dm_control/bin/python -m pytest -q tests/envs/test_dm_control.py
 
 test-learn: .venv/installed-dev  ## train every agent for minutes and compare with calibrated thresholds
 	$(BIN)/python -m pytest -m learn
@@ -56,6 +57,12 @@ evidence: .venv/installed-dev  ## make every run that is planned in scripts/evid
 .venv/d3rlpy/installed: .ci/constraints.txt
 	$(PYTHON) -m venv .venv/d3rlpy
 	.venv/d3rlpy/bin/python -m pip install --quiet --disable-pip-version-check d3rlpy==2.8.1 $$(grep ^torch== .ci/constraints.txt)
+	touch $@
+
+.venv/dm_control/installed: pyproject.toml .ci/constraints.txt
+	$(PYTHON) -m venv .venv/dm_control
+	grep -v ^mujoco .ci/constraints.txt > .venv/dm_control/constraints.txt
+	.venv/dm_control/bin/python -m pip install --quiet --disable-pip-version-check --constraint .venv/dm_control/constraints.txt --editable ".[dm_control]" pytest dm_control==1.0.50 shimmy==2.0.1 mujoco==3.17.0
 	touch $@
 
 clean:

@@ -27,6 +27,7 @@ def make(
     agent will go on online in the data's evaluation environment, if it has one.
     Raises UnknownName for an unknown agent or setting, UnsupportedSpace where the agent does not fit.
     """
+    from .agents.core.errors import InvalidSetting
     from .agents.core.registry import agent_class
     from .agents.core.seeding import seed_all
     from .envs import make as make_env
@@ -36,6 +37,10 @@ def make(
     env = None
     if not hasattr(env_or_data, "buffer"):
         env = env_or_data if hasattr(env_or_data, "pop_episodes") else make_env(env_or_data, num_envs)
+        if num_envs not in (1, env.num_envs):
+            raise InvalidSetting(
+                f"num_envs is {num_envs}, and the {env.num_envs} environments are taken as they are: leave num_envs out"
+            )
     elif env_or_data.env_id:
         env = make_env(env_or_data.env_id, num_envs, **env_or_data.env_kwargs)
     seed_all(seed)

@@ -5,10 +5,10 @@ tensors. Those are read by `torch.load(weights_only=True)`, after a look at what
 
     PPO -> ppo    A2C -> a2c    DQN -> dqn    QR-DQN -> qr_dqn    SAC -> sac    TQC -> tqc    TD3 -> td3    DDPG -> ddpg
 
-Kept are networks, targets, spaces (bounds to the eight digits that are readable), gamma and what shapes the networks;
-other settings are Bellmark's defaults, optimisers and SAC's temperature start anew. Of sb3-contrib's others, TRPO has
-PPO's policy: its zip becomes a `ppo` agent that acts as it did. Statistics of VecNormalize are in a pickle beside the
-zip, which is not read: scale observations before.
+Kept are networks, targets, spaces (bounds to the eight digits that are readable), gamma, the last share of random
+actions of DQN and QR-DQN, and what shapes the networks; other settings are Bellmark's defaults, optimisers and SAC's
+temperature start anew. Of sb3-contrib's others, TRPO has PPO's policy: its zip becomes a `ppo` agent that acts as it
+did. Statistics of VecNormalize are in a pickle beside the zip, which is not read: scale observations before.
 """
 
 from __future__ import annotations
@@ -59,17 +59,15 @@ POLICIES = {
 """Agents by the class of their policy, which A2C shares with PPO, and DDPG with TD3."""
 ACTIVATIONS = {"ReLU": "relu", "Tanh": "tanh", "ELU": "elu", "GELU": "gelu", "SiLU": "silu"}
 HARMLESS = {":type:", ":serialized:", "net_arch", "activation_fn", "n_critics", "use_sde", "log_std_init", "ortho_init"}
-HARMLESS |= {
-    "n_quantiles",
-    "optimizer_class",
-    "optimizer_kwargs",
-    "normalize_images",
-    "share_features_extractor",
-    "device",
-}
+HARMLESS |= {"n_quantiles", "optimizer_class", "optimizer_kwargs", "normalize_images"}
+HARMLESS |= {"share_features_extractor", "device"}
 """Arguments of a policy that change nothing in it but what its tensors show or what is checked."""
 Layers = list[tuple[Tensor, Tensor]]
 """Weights `[inputs, outputs]` and biases `[outputs]`; an ensemble's with an axis before."""
+
+
+class Unnormalized(UserWarning):
+    """A zip lacks the statistics by which VecNormalize changed observations."""
 
 
 def load(path: str | Path, *, device: str | torch.device = "cpu") -> Agent:
@@ -86,7 +84,8 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Agent:
     except Exception as error:  # values of any type may stand anywhere in it
         raise InvalidCheckpoint(f"{path} is damaged or no file of stable-baselines3: {error!r}") from error
     if agent.name in ("ppo", "a2c") and settings.get("_last_original_obs") is not None:
-        warnings.warn(f"{path} was trained on what VecNormalize made of observations: scale them alike", stacklevel=3)
+        text = f"{path} was trained on what VecNormalize made of observations: scale them alike"
+        warnings.warn(text, Unnormalized, stacklevel=3)
     return agent
 
 
@@ -99,6 +98,11 @@ def build(settings: dict[str, Any], tensors: dict[str, Tensor], device: str | to
     networks = {own: _network(tensors, theirs) for own, theirs in places.items()}
     actor = next(iter(networks.values()))
     options: dict[str, Any] = {"gamma": settings["gamma"], **_activation(kind, settings)}
+    if "q" in places:
+        rate: Any = settings.get("exploration_rate")
+        if type(rate) not in (int, float) or not 0 <= rate <= 1:
+            raise InvalidCheckpoint(f"its exploration_rate is {rate!r}, which must be a number in [0, 1]")
+        options |= dict.fromkeys(("exploration_start", "exploration_end"), float(rate))
     outputs = actor[-1][0].shape[1] // (2 if "+" in next(iter(places.values()))[-1] else 1)
     if name == "qr_dqn":
         options["quantiles"] = settings["n_quantiles"]

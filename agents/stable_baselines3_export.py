@@ -115,7 +115,7 @@ def _options(name: str, agent: Agent, networks: dict[str, nn.Module], layers: di
         options["target_entropy"] = c.target_entropy * agent.spec.actions
     normalizer: Any = agent.obs_normalizer
     if normalizer is not None:
-        std = (normalizer.variance.sqrt() + normalizer.epsilon).float().tolist()
+        std = normalizer.deviation().tolist()
         statistics = {"mean": normalizer.mean.float().tolist(), "std": std, "clip": normalizer.clip}
         policy |= {"features_extractor_class": NormalizedObs, "features_extractor_kwargs": statistics}
     return options

@@ -33,7 +33,7 @@ class BitFlipping(gymnasium.Env):
         self.bits[action] ^= 1
         self.steps += 1
         over = bool(self.compute_terminated(self.bits, self.goal, {}))
-        return self._observe(), over - 1.0, over, self.steps >= self.size, {}
+        return self._observe(), over - 1.0, over, self.steps >= self.size, {"is_success": over}
 
     def compute_reward(self, achieved: np.ndarray, desired: np.ndarray, info: Any) -> np.ndarray:
         """`[..., size]` each -> `[...]`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -25,6 +25,14 @@ class Evaluation(NamedTuple):
     """[episodes] float64: sums of rewards, undiscounted."""
     lengths: np.ndarray
     """[episodes] int64: numbers of transitions."""
+    successes: np.ndarray = np.empty(0)
+    """[episodes] float64: 1 where the goal was reached, 0 where not, NaN where the environment does not say."""
+
+    @property
+    def success_rate(self) -> float | None:
+        """The share of episodes that reached their goal; None if the environment never says."""
+        told = self.successes[~np.isnan(self.successes)]
+        return float(told.mean()) if len(told) else None
 
 
 def evaluate(agent: Actor, env: VectorEnv, episodes: int, seed: int, deterministic: bool = True) -> Evaluation:
@@ -43,16 +51,14 @@ def evaluate(agent: Actor, env: VectorEnv, episodes: int, seed: int, determinist
             torch.cuda.manual_seed_all(seed)
         columns = _run(agent, env, episodes, seed, deterministic)
     env.pop_episodes()
-    finished = [episode for column in columns for episode in column]
-    return Evaluation(
-        np.array([reward_sum for reward_sum, _ in finished]), np.array([length for _, length in finished], np.int64)
-    )
+    reward_sums, lengths, successes = zip(*(episode for column in columns for episode in column), strict=True)
+    return Evaluation(np.array(reward_sums), np.array(lengths, np.int64), np.array(successes))
 
 
-def _run(agent: Actor, env: VectorEnv, episodes: int, seed: int, deterministic: bool) -> list[list[tuple[float, int]]]:
-    """The finished episodes of each environment, as many as its quota."""
+def _run(agent: Actor, env: VectorEnv, episodes: int, seed: int, deterministic: bool) -> list[list[tuple[Any, ...]]]:
+    """The finished episodes of each environment, as many as its quota: return, length, success."""
     quotas = [len(range(column, episodes, env.num_envs)) for column in range(env.num_envs)]
-    columns: list[list[tuple[float, int]]] = [[] for _ in quotas]
+    columns: list[list[tuple[Any, ...]]] = [[] for _ in quotas]
     reward_sums, lengths = np.zeros(env.num_envs), np.zeros(env.num_envs, np.int64)
     missing, state = episodes, None
     remember = getattr(agent, "act_from", None)  # agents with a memory have it
@@ -71,7 +77,8 @@ def _run(agent: Actor, env: VectorEnv, episodes: int, seed: int, deterministic: 
         reward_sums[~step.valid], lengths[~step.valid] = 0.0, 0  # an episode that was lost does not count
         for column in np.flatnonzero(step.terminated | step.truncated):
             if len(columns[column]) < quotas[column]:
-                columns[column].append((float(reward_sums[column]), int(lengths[column])))
+                success = float(env.successes.last[column])
+                columns[column].append((float(reward_sums[column]), int(lengths[column]), success))
                 missing -= 1
             reward_sums[column], lengths[column] = 0.0, 0
     return columns

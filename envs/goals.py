@@ -17,8 +17,8 @@ ACHIEVED, DESIRED = "achieved_goal", "desired_goal"
 class GoalTask:
     """The vectorised `compute_reward` of an environment and, if it has it, `compute_terminated`, as gymnasium-robotics.
 
-    Both are called as `(achieved_goal [B, ...], desired_goal [B, ...], info)` with an empty info. Raises
-    UnsupportedSpace for an environment without goals.
+    Both are called as `(achieved_goal [B, ...], desired_goal [B, ...], info)` with an empty info; one that gives a
+    single answer is called for each row. Raises UnsupportedSpace for an environment without goals.
     """
 
     def __init__(self, env: VectorEnv):
@@ -40,11 +40,18 @@ class GoalTask:
     def judge(self, achieved: np.ndarray, desired: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Rewards `[B]`, and where the episode is over `[B]` if goals decide it, for goals in columns `[B, size]`."""
         goals = [goal.reshape(-1, *self.shape) for goal in (achieved, desired)]
-        full = lambda value, kind: np.array(np.broadcast_to(value, len(achieved)), kind)  # noqa: E731
-        reward = full(self.compute_reward(*goals, {}), np.float32)
+        reward = _of_each(self.compute_reward, *goals).astype(np.float32)
         if self.compute_terminated is None:
             return reward, None
-        return reward, full(self.compute_terminated(*goals, {}), bool)
+        return reward, _of_each(self.compute_terminated, *goals).astype(bool)
+
+
+def _of_each(compute: Callable[..., Any], achieved: np.ndarray, desired: np.ndarray) -> np.ndarray:
+    """[B] what `compute` says of each row. One answer to many rows is of all together: it is asked row by row then."""
+    answer = np.asarray(compute(achieved, desired, {}))
+    if answer.size == 1:
+        answer = np.array([compute(*row, {}) for row in zip(achieved, desired, strict=True)])
+    return answer.reshape(len(achieved))
 
 
 def _one_of(env: VectorEnv) -> gymnasium.Env | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import json
 import sys
 import warnings
@@ -20,6 +21,8 @@ from .vector import VectorEnv
 from .worker import InfoFree
 from .workers import Workers
 
+ROBOTICS = ("Fetch", "Hand", "AdroitHand", "FrankaKitchen", "PointMaze_", "AntMaze_")
+"""How the ids of gymnasium-robotics begin."""
 BACKENDS = ("sync", "async", "envpool", "ale")
 MOST = {"async": 1024}
 """Most environments that `remake` makes; with the other backends 65536."""
@@ -160,11 +163,9 @@ def make_one(env_id: str | Callable[..., gymnasium.Env], kwargs: dict[str, Any])
     if atari.is_atari(env_id):
         return atari.make_one(env_id, atari.AtariSettings(**kwargs))
     if env_id.startswith("dm_control/"):
-        try:
-            import shimmy
-        except ImportError as error:
-            raise MissingExtra("shimmy", "dm_control") from error
-        gymnasium.register_envs(shimmy)
+        _register("shimmy", "dm_control")
+    elif env_id.startswith(ROBOTICS) and env_id not in gymnasium.registry:
+        _register("gymnasium_robotics", "robotics")
     try:
         with warnings.catch_warnings():  # old versions are chosen on purpose, and every manifest says which
             warnings.filterwarnings("ignore", ".*is out of date.*")
@@ -175,6 +176,14 @@ def make_one(env_id: str | Callable[..., gymnasium.Env], kwargs: dict[str, Any])
         if "box2d" in str(gymnasium.spec(env_id).entry_point):
             raise MissingExtra("box2d", "box2d") from error
         raise
+
+
+def _register(module: str, extra: str) -> None:
+    """Imports a package that registers environments as it is imported. Raises MissingExtra."""
+    try:
+        gymnasium.register_envs(importlib.import_module(module))
+    except ImportError as error:
+        raise MissingExtra(module.replace("_", "-"), extra) from error
 
 
 def _make_pool(

@@ -51,6 +51,7 @@ class MinAtar(gymnasium.Env):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         if seed is not None:  # the games call the methods of numpy's older generator
             self.env.random = np.random.RandomState(seed % 2**32)
+            self.last_action = 0  # no action, as in a new environment: the first step may repeat it
         self.env.reset()
         return self._observe(), {}
 

@@ -60,7 +60,7 @@ def split(state: dict[str, Any]) -> list[dict[str, Any]]:
 
 def checked(state: dict[str, Any], num_envs: int, env_id: str) -> dict[str, Any]:
     """The state of a VectorEnv, but for its environments: raises InvalidCheckpoint if it is not one of `num_envs`."""
-    state = {"lost_episodes": 0, "non_finite_count": 0} | state
+    state = {"lost_episodes": 0, "non_finite_count": 0, "successes": []} | state
     done, numbers = state.get("done"), np.zeros(num_envs)
     if isinstance(done, np.ndarray) and done.shape != numbers.shape:
         raise InvalidCheckpoint(
@@ -69,7 +69,7 @@ def checked(state: dict[str, Any], num_envs: int, env_id: str) -> dict[str, Any]
         )
     form = {"done": numbers.astype(bool), "reward_sums": numbers, "began": numbers.astype(int), "environments": {}}
     counts = dict.fromkeys(("steps", "lost_episodes", "non_finite_count"), 0)
-    require_form(state, form | counts | {"episodes": [(0.0, 0)]}, "the state of the environments")
+    require_form(state, form | counts | {"episodes": [(0.0, 0)], "successes": [0.0]}, "the state of the environments")
     return state
 
 

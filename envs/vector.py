@@ -12,6 +12,7 @@ from ..agents.core.batch import Step
 from ..agents.core.errors import InvalidSetting
 from ..agents.core.spec import Spec
 from . import snapshot
+from .ends import Successes, autoreset_mode
 from .guards import Guard
 from .pool import Pool
 from .workers import LOST, Workers
@@ -51,6 +52,8 @@ class VectorEnv:
         """The observations `[N, *obs_shape]` to act on; None before the first `reset`."""
         self.lost_episodes = 0
         """Episodes that a crashed or hung worker took with it."""
+        self.successes = Successes(self.num_envs)
+        """Which episodes reached their goals, if the environments say so."""
         self._done = np.zeros(self.num_envs, bool)
         self._reward_sums = np.zeros(self.num_envs)
         self._began = np.zeros(self.num_envs, np.int64)
@@ -123,6 +126,7 @@ class VectorEnv:
                 values[gone] = 0
         if np.count_nonzero(done):  # six times as fast as done.any()
             truncated &= ~terminated
+            self.successes.record(done, info)
             self._record(done)
             if self.autoreset is AutoresetMode.DISABLED:
                 obs = self._restart(done, obs.copy())
@@ -161,6 +165,7 @@ class VectorEnv:
             "reward_sums": self._reward_sums.copy(),
             "began": self._began.copy(),
             "episodes": [list(episode) for episode in self._episodes],
+            "successes": list(self.successes.recent),
         }
 
     def obstacle(self) -> str:
@@ -189,6 +194,7 @@ class VectorEnv:
         self._reward_sums = np.array(state["reward_sums"], np.float64)
         self._began = np.array(state["began"], np.int64)
         self._episodes = [Episode(float(reward_sum), int(length)) for reward_sum, length in state["episodes"]]
+        self.successes.recent.extend(map(float, state["successes"]))
         self.obs = self.spec.encode_obs(raw_obs)
         return self.obs
 
@@ -240,11 +246,3 @@ class VectorEnv:
         if not (valid & ~gone).any():
             self._guard.in_vain(self.steps)
         return gone
-
-
-def autoreset_mode(env: gymnasium.vector.VectorEnv) -> AutoresetMode:
-    """How this very instance resets. The dict that all classes share is not believed: others write into it."""
-    own = vars(env.unwrapped).get("autoreset_mode")
-    if own is None and env.metadata is not gymnasium.vector.VectorEnv.metadata:
-        own = env.metadata.get("autoreset_mode")
-    return AutoresetMode.NEXT_STEP if own is None else AutoresetMode(own)

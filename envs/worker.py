@@ -17,13 +17,17 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from ..agents.core.errors import InvalidCheckpoint
 from . import snapshot
+from .ends import FINAL, SUCCESS, told
 
 INTERRUPTIONS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Signals that ask a training to end: Ctrl-C, `kill`, a terminal that is closed. Windows knows no last one."""
 
 
 class InfoFree(SyncVectorEnv):
-    """SyncVectorEnv that does not collect `info`, which takes a tenth of a HalfCheetah step, but for `final_obs`."""
+    """SyncVectorEnv that does not collect `info`, which takes a tenth of a HalfCheetah step.
+
+    But for `final_obs`, and at the end of an episode for whether it was a success.
+    """
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         if seed is not None:  # an environment may draw from its own spaces, which gymnasium leaves to chance
@@ -37,22 +41,29 @@ class InfoFree(SyncVectorEnv):
         obs, rewards, terminated, truncated = self._observations, self._rewards, self._terminations, self._truncations
         if self.autoreset_mode is not AutoresetMode.NEXT_STEP or not isinstance(obs, np.ndarray):
             return super().step(actions)
+        infos: list[dict[str, Any]] = [{}] * self.num_envs
         for i, (env, action) in enumerate(zip(self.envs, actions, strict=True)):
             if self._autoreset_envs[i]:
                 self._env_obs[i], _ = env.reset()
                 rewards[i], terminated[i], truncated[i] = 0.0, False, False
             else:
-                self._env_obs[i], rewards[i], terminated[i], truncated[i], _ = env.step(action)
+                self._env_obs[i], rewards[i], terminated[i], truncated[i], infos[i] = env.step(action)
             row = np.asarray(self._env_obs[i])
             if row.shape != obs.shape[1:]:
                 raise ValueError(f"an observation has the shape {row.shape}, its space {obs.shape[1:]}")
             obs[i] = row
         self._autoreset_envs = terminated | truncated
-        return obs, rewards, terminated, truncated, {}
+        if not np.count_nonzero(self._autoreset_envs):
+            return obs, rewards, terminated, truncated, {}
+        return obs, rewards, terminated, truncated, {SUCCESS: [info.get(SUCCESS) for info in infos]}
 
     def _add_info(self, vector_infos: dict[str, Any], env_info: dict[str, Any], env_num: int) -> dict[str, Any]:
         if "final_obs" in env_info:
             vector_infos.setdefault("final_obs", [None] * self.num_envs)[env_num] = env_info["final_obs"]
+            said = vector_infos.setdefault(FINAL, {SUCCESS: [None] * self.num_envs})
+            said[SUCCESS][env_num] = env_info[FINAL].get(SUCCESS)
+        elif SUCCESS in env_info:
+            vector_infos.setdefault(SUCCESS, [None] * self.num_envs)[env_num] = env_info[SUCCESS]
         return vector_infos
 
 
@@ -106,7 +117,8 @@ def _reset(vector: SyncVectorEnv, rows: dict[str, np.ndarray], seed: int | None)
 def _step(vector: SyncVectorEnv, rows: dict[str, np.ndarray]) -> Any:
     action = rows["action"].copy()  # the environment may keep it
     rows["obs"][...], rows["reward"][...], rows["terminated"][...], rows["truncated"][...], info = vector.step(action)
-    return info["final_obs"][0] if info else None
+    rows["success"][...] = told(info.get(FINAL, info).get(SUCCESS, [None])[0])
+    return info["final_obs"][0] if "final_obs" in info else None
 
 
 def _take(vector: SyncVectorEnv, rows: dict[str, np.ndarray]) -> dict[str, Any] | str:

@@ -22,6 +22,7 @@ from ..agents.core.errors import EnvironmentFailed, InvalidCheckpoint
 from ..agents.core.seeding import derive
 from ..agents.core.spec import Spec
 from . import snapshot
+from .ends import SUCCESS
 from .plain import require_form
 from .worker import Failure, fields, work
 
@@ -61,7 +62,8 @@ class Workers(gymnasium.vector.VectorEnv):
         self.action_space = batch_space(self.single_action_space, num_envs)
         obs, action = self.single_observation_space, self.single_action_space
         row = [("obs", obs.dtype, obs.shape), ("action", "f4" if isinstance(action, Box) else "i8", action.shape)]
-        self._layout = np.dtype([*row, ("reward", "f8"), ("terminated", "?"), ("truncated", "?")], align=True)
+        said = [("reward", "f8"), ("success", "f8"), ("terminated", "?"), ("truncated", "?")]
+        self._layout = np.dtype([*row, *said], align=True)
         self.maker, self._context = CloudpickleWrapper(maker), multiprocessing.get_context()
         self._shared = self._context.RawArray("b", num_envs * self._layout.itemsize)
         self._rows = fields(self._shared, self._layout)
@@ -87,12 +89,13 @@ class Workers(gymnasium.vector.VectorEnv):
         return self._rows["obs"], {}
 
     def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        rows, info = self._rows, dict[str, Any]()
+        rows = self._rows
+        info: dict[str, Any] = {SUCCESS: rows["success"]}
         rows["action"][...] = actions
         answers = self._collect(dict.fromkeys(range(self.num_envs), self._send(range(self.num_envs), "step")))
         if any(answer is not None for answer in answers):
             lost = np.array([isinstance(answer, Failure) for answer in answers])
-            info = {"final_obs": answers}
+            info["final_obs"] = answers
             if lost.any():
                 info[LOST] = lost
                 for name in ("reward", "terminated", "truncated"):

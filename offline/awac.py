@@ -11,7 +11,8 @@ from torch import Tensor
 from ..agents.core.agent import Metrics
 from ..agents.core.batch import Batch
 from ..agents.core.config import Positive
-from ..agents.core.ensemble import EnsembleConfig, ensemble, head_of
+from ..agents.core.ensemble import EnsembleConfig, ensemble
+from ..agents.core.heads import head_of
 from ..agents.core.nets import frozen_copy
 from ..agents.core.policies import Gaussian
 from ..agents.core.replay import ReplayAgent

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..agents.core.buffer import Buffer
-from .dataset import Dataset
+from .dataset import Dataset, without
 from .trajectories import trajectories
 
 AT_BOUND = 0.999
@@ -70,6 +70,8 @@ def problems(data: Dataset, figures: dict[str, Any]) -> list[str]:
         found.append(f"choices that never occur: {', '.join(unused[:20])}")
     if not data.env_id:
         found.append("no environment to evaluate in is known: name one with env_id")
+    if data.missing_keywords:
+        found.append(without(data))
     if data.reference is None:
         found.append("no reference returns are known, so returns have no D4RL score: name a task")
     return found

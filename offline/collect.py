@@ -186,16 +186,19 @@ class Collection:
 
 
 def remembered(agent: Any) -> Iterator[Columns]:
-    """What the replay buffer of `agent` holds, in time order: medium-replay.
+    """What the replay buffer of `agent` holds, in time order, with the environment's own rewards: medium-replay.
 
     Where the buffer goes on with another episode, or ends, within one, that row is a timeout. Raises InvalidData for
-    an empty buffer, InvalidSetting for one that holds the signs of rewards.
+    an empty buffer, InvalidSetting for one from whose rewards those of the environment do not follow.
     """
     from .trajectories import trajectories
 
     if getattr(agent.config, "clip_reward", False):
         raise InvalidSetting("its replay buffer holds the signs of rewards (clip_reward), not rewards: train without")
     buffer, spec = agent.buffer, agent.spec
+    factor, shift = buffer.reward_change
+    if factor == 0.0:
+        raise InvalidSetting("its replay buffer holds rewards times 0 (reward_scale), not rewards: train with another")
     found = trajectories(buffer)
     last = np.zeros(len(found.rows), bool)
     last[found.first + found.lengths - 1] = True
@@ -206,7 +209,7 @@ def remembered(agent: Any) -> Iterator[Columns]:
         yield {
             "observations": raw_obs(spec, batch.obs.cpu().numpy()),
             "actions": spec.decode_action(batch.action.cpu().numpy()),
-            "rewards": batch.reward.cpu().numpy(),
+            "rewards": ((batch.reward.double() - shift) / factor).float().cpu().numpy(),
             "terminals": terminated,
             "timeouts": last[start : start + 100_000] & ~terminated,
             "next_observations": raw_obs(spec, batch.next_obs.cpu().numpy()),

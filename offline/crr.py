@@ -11,7 +11,8 @@ from torch import Tensor
 from ..agents.core.agent import Metrics
 from ..agents.core.batch import Batch
 from ..agents.core.config import Count, Positive
-from ..agents.core.ensemble import ensemble, head_of
+from ..agents.core.ensemble import ensemble
+from ..agents.core.heads import head_of
 from ..agents.core.nets import frozen_copy
 from ..agents.core.policies import TanhGaussian, TanhNormal
 from ..agents.core.spec import Spec

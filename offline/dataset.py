@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -74,9 +75,19 @@ class Dataset:
 
     @property
     def env_kwargs(self) -> dict[str, Any]:
-        """Arguments with which the evaluation environment is D4RL's: the horizon."""
-        horizon = self.reference.max_episode_steps if self.reference and self.env_id == self.reference.env_id else 0
+        """Arguments with which the evaluation environment is that of the data, else D4RL's: the horizon."""
+        horizon, _ = sources.env_keywords(self.metadata, self.env_id)
+        if not horizon and self.reference and self.env_id == self.reference.env_id:
+            horizon = self.reference.max_episode_steps
         return {"max_episode_steps": horizon} if horizon and self.env_id else {}
+
+    @property
+    def missing_keywords(self) -> list[str]:
+        """Keywords, other than the horizon, with which the data were collected and the evaluation environment is not.
+
+        A file may not shape environments.
+        """
+        return sources.env_keywords(self.metadata, self.env_id)[1] if self.env_id else []
 
     def normalized(self, returns: Any) -> np.ndarray:
         """D4RL scores of returns, one per episode. Raises UnknownName where no reference returns are known."""
@@ -88,13 +99,15 @@ class Dataset:
     @property
     def protocol(self) -> str:
         """How scores on these data come about, in one line."""
-        parts = ["undiscounted return, not normalised"]
+        parts, horizon = ["undiscounted return, not normalised"], self.env_kwargs.get("max_episode_steps", 0)
         if self.reference is not None:
             low, high = self.reference.ref_min, self.reference.ref_max
             parts = [f"D4RL normalised score, task {self.reference.task} (0 = {low:.2f}, 100 = {high:.2f})"]
         parts.append(f"evaluation environment {self.env_id or 'none'}")
         if self.reference is not None and self.env_id not in ("", self.reference.env_id):
             parts.append(f"not D4RL's environment (counterpart: {self.reference.env_id or 'none'})")
+        elif self.reference is not None and len({horizon, self.reference.max_episode_steps} - {0}) == 2:
+            parts.append(f"a horizon of {horizon}, not D4RL's {self.reference.max_episode_steps}")
         parts.append(f"data {self.id} sha256 {self.sha256[:12]}")
         if self.reference is not None and self.reference.id != self.id:
             found = "stated by the user" if self.options.task else "found by the task in the file's name"
@@ -146,7 +159,7 @@ def dataset(name_or_path: str | os.PathLike[str], *, device: str = "cpu", **opti
     prepared = mapping.prepare(path, sha256, chosen, prepare, device) if chosen.memory_map else prepare()
     prepared.buffer.reward_change = float(prepared.factor * chosen.reward_scale), float(chosen.reward_shift)
     training, validation, split = splitting.split(prepared.buffer, chosen)
-    return Dataset(
+    found = Dataset(
         id=name,
         path=path,
         sha256=sha256,
@@ -162,4 +175,16 @@ def dataset(name_or_path: str | os.PathLike[str], *, device: str = "cpu", **opti
         metadata=prepared.metadata,
         boundaries=prepared.boundaries,
         recorded=prepared.recorded,
+    )
+    if found.missing_keywords:
+        warnings.warn(f"{found.id}: {without(found)}", stacklevel=2)
+    return found
+
+
+def without(data: Dataset) -> str:
+    """What one should know where the evaluation environment lacks keywords, in a sentence."""
+    names = ", ".join(data.missing_keywords[:20])
+    return (
+        f"recorded in {data.env_id} with {names}, which are not taken from a file: evaluations are in one without, "
+        "unless you make it yourself"
     )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def recorded_log_probs(data: Dataset) -> np.ndarray | None:
     """`infos/action_log_probs` of the file, for each transition of the buffer `[M]`; None if it has none.
 
-    Raises InvalidData if they cannot be assigned, or are not finite.
+    Raises InvalidData if they are not one for each of the file's transitions, or not finite.
     """
     name = "infos/action_log_probs"
     if not data.path.is_file() or data.path.open("rb").read(8) != hdf5.SIGNATURE:  # a Minari set, or an npz file
@@ -34,14 +34,22 @@ def recorded_log_probs(data: Dataset) -> np.ndarray | None:
     found = hdf5.read(data.path, [name]).columns.get(name)
     if found is None:
         return None
-    if found.size != data.buffer.transitions:
+    if found.size != data.recorded:
         raise InvalidData(
-            f"{data.path} has {found.size} log-probabilities for {data.buffer.transitions} transitions whose "
-            "successor is known: write 'next_observations' into it, as `bellmark collect` does"
+            f"{data.path} has {found.size} log-probabilities for {data.recorded} transitions: record one for each"
         )
     if not np.isfinite(found).all():
         raise InvalidData(f"{data.path}: '{name}' has NaN or infinity for an action that was taken: record it again")
-    return found.reshape(-1).astype(np.float64)
+    valid = data.buffer.valid.view(-1).cpu().numpy()[rows_in_file(data)]
+    return found.reshape(-1).astype(np.float64)[valid]
+
+
+def rows_in_file(data: Dataset) -> np.ndarray:
+    """The row of the buffer that holds each transition of the file, also where it is none of the buffer's `[M]`."""
+    terminated, truncated = (x.view(-1).cpu().numpy() for x in (data.buffer.terminated, data.buffer.truncated))
+    known = data.recorded + terminated.sum() < data.buffer.rows - 1  # with successors, every end has a row of its own
+    reset = np.append(False, (terminated | truncated if known else terminated)[:-1])
+    return np.flatnonzero(~reset)[: data.recorded]
 
 
 def judged_log_probs(agent: Agent, buffer: Buffer, rows: np.ndarray, deterministic: bool) -> np.ndarray | None:

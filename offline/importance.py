@@ -42,9 +42,10 @@ def log_weights(trials: Trials) -> np.ndarray:
 
 
 def normalized(log_weight: np.ndarray) -> np.ndarray:
-    """Weights along the first axis with mean 1, from their logarithms: no ratio overflows."""
-    weight = np.exp(log_weight - np.maximum(log_weight.max(0), -1e300))
-    return weight / np.maximum(weight.mean(0), 1e-300)
+    """Weights along the first axis with mean 1, from their logarithms: no ratio overflows. NaN where all are 0."""
+    greatest = log_weight.max(0)
+    weight = np.exp(log_weight - np.maximum(greatest, -1e300))
+    return weight / np.where(np.isneginf(greatest), np.nan, weight.mean(0))
 
 
 def ordinary(trials: Trials, gamma: float) -> np.ndarray:
@@ -91,8 +92,8 @@ def direct(trials: Trials, gamma: float) -> np.ndarray:
 
 
 def effective_size(trials: Trials) -> float:
-    """(sum w)^2 / sum w^2 of the whole trajectories' weights: as many of them as count (Kong 1992)."""
-    weight = normalized(log_weights(trials)[:, -1])
+    """(sum w)^2 / sum w^2 of the whole trajectories' weights: as many of them as count (Kong 1992), 0 if all are 0."""
+    weight = np.nan_to_num(normalized(log_weights(trials)[:, -1]))
     return float(weight.sum() ** 2 / np.maximum(np.square(weight).sum(), 1e-300))
 
 
@@ -111,11 +112,14 @@ def bootstrap(estimate: Callable[[np.ndarray], float], count: int, resamples: in
     """95% percentile interval of `estimate(rows)`, from `count` whole episodes drawn anew, by their numbers `[count]`.
 
     So weights are normalised in each draw. It covers the chance of the sample alone: neither bias, nor the ratio that
-    no episode happens to show. With few episodes it is too narrow.
+    no episode happens to show. With few episodes it is too narrow. Draws that give no estimate (NaN) are left
+    out; where all episodes together give none, neither is there an interval.
     """
+    if np.isnan(estimate(np.arange(count))):
+        return np.nan, np.nan
     rng = np.random.default_rng(0)
     draws = [estimate(rng.integers(count, size=count)) for _ in range(resamples)]
-    low, high = np.quantile(draws, [0.025, 0.975])
+    low, high = np.nanquantile(draws, [0.025, 0.975])
     return float(low), float(high)
 
 

@@ -26,7 +26,7 @@ from .options import Options
 from .preparing import Prepared
 from .recording import Episodes
 
-VERSION = 1
+VERSION = 2
 FACTS = "facts.json"
 LATER = ("validation", "split_seed", "top_episodes", "weighting", "weighting_temperature", "memory_map")
 """Options that do not shape the rows."""

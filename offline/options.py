@@ -28,7 +28,8 @@ class Options:
     clip_actions: bool = False
     """Clip actions beyond the bounds instead of refusing the file."""
     validation: float = 0.0
-    """Share of the episodes that is set aside, at random, for `Dataset.validation`; 0 = none."""
+    """Share of the episodes that is set aside, at random, for `Dataset.validation`; 0 = none. `bellmark fit` logs the
+    loss of bc and top_bc on them."""
     split_seed: int = 0
     """Decides which episodes those are."""
     top_episodes: float = 1.0

@@ -36,19 +36,20 @@ class ReturnsToGo:
         self.gamma, self.timeout_return = gamma, timeout_return
         self.column = torch.zeros(0)
         """[T * N] by flat index."""
-        self._seen: tuple[Tensor, int, np.ndarray] | None = None
+        self._seen: tuple[Tensor, Tensor, int, np.ndarray] | None = None
 
     def agree(self, buffer: Buffer) -> None:
         """Takes in what was written since the last call. Looks at the flags of the new rows on the host."""
-        if self._seen is None or self._seen[0] is not buffer.obs or buffer.moves - self._seen[1] >= buffer.rows:
+        obs, valid, moves, head = self._seen or (None, None, 0, buffer.head)
+        if obs is not buffer.obs or valid is not buffer.valid or buffer.moves - moves >= buffer.rows:
             self._compute(buffer)
-        elif buffer.moves != self._seen[1]:
-            new = buffer.rows_since(self._seen[2])
+        elif buffer.moves != moves:
+            new = buffer.rows_since(head)
             if (buffer.terminated.view(-1)[new] | buffer.truncated.view(-1)[new]).any():
                 self._compute(buffer)
             else:
                 self.column[new] = -math.inf
-        self._seen = buffer.obs, buffer.moves, buffer.head
+        self._seen = buffer.obs, buffer.valid, buffer.moves, buffer.head
 
     def _compute(self, buffer: Buffer) -> None:
         found = trajectories(buffer)

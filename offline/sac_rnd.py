@@ -14,6 +14,7 @@ from ..agents.core.agent import Metrics
 from ..agents.core.batch import Batch
 from ..agents.core.buffer import Buffer
 from ..agents.core.config import Count, NonNegative, Number
+from ..agents.core.errors import InvalidSetting
 from ..agents.core.nets import Linear, mlp
 from ..agents.core.normalizer import Normalizer
 from ..agents.core.spec import Spec
@@ -39,6 +40,11 @@ class SACRNDConfig(SACConfig):
     """Updates at the beginning that train the predictor, and nothing else."""
     beta: NonNegative = 1.0
     """Weight of the novelty of an action against its value."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.actor_delay != 1:
+            raise InvalidSetting("sac_rnd updates its actor before the critics each time: leave actor_delay out")
 
 
 class Prior(nn.Module):

@@ -6,10 +6,12 @@ import hashlib
 import os
 import sys
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from ..agents.core.container import parse
 from ..agents.core.errors import InvalidData
 from . import d4rl, download, hdf5, minari_sets, npz
 from .options import Options
@@ -87,3 +89,27 @@ def environment(recording: Recording, chosen: Options, reference: Reference | No
         warnings.warn(f"no evaluation on these data: {stated[0]} imports '{module}', {allow}", stacklevel=4)
         return ""
     return stated[0]
+
+
+def env_keywords(metadata: Mapping[str, str | int | float], env_id: str) -> tuple[int, list[str]]:
+    """With which keywords `bellmark collect` made the environment `env_id`: its horizon, and the names of the others.
+
+    The horizon is 0 where none was chosen. Nothing else is taken over: a file may not shape environments.
+    """
+    if "env_settings" not in metadata:
+        return 0, []
+    from ..envs import atari, for_evaluation, minatar
+
+    try:
+        settings = for_evaluation(parse(str(metadata["env_settings"])))
+        kwargs = settings["kwargs"] if settings["env_id"] == env_id else {}
+        found = {name: value for name, value in kwargs.items() if name.isidentifier()}
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        return 0, []
+    usual = minatar.PROTOCOL if env_id.startswith("MinAtar/") else {}
+    usual = atari.AtariSettings().to_dict() if atari.is_atari(env_id) else usual
+    others = {name for name, value in found.items() if usual.get(name) != value}
+    horizon = found.get("max_episode_steps")
+    if type(horizon) is not int or horizon < 1 or atari.is_atari(env_id):
+        return 0, sorted(others)
+    return horizon, sorted(others - {"max_episode_steps"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ..agents.core.agent import Metrics
 from ..agents.core.batch import Batch
 from ..agents.core.buffer import Buffer
 from ..agents.core.config import Share
@@ -45,3 +46,7 @@ class TopBC(BC, name="top_bc"):
         if self._whole is not buffer:
             self._whole, self._best = buffer, best_episodes(buffer, self.config.fraction)
         return super().sample(self._best, count)
+
+    def validate(self, buffer: Buffer) -> Metrics:
+        """BC's, on the best episodes of `buffer`."""
+        return super().validate(best_episodes(buffer, self.config.fraction))

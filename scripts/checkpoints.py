@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -45,12 +46,25 @@ def paths(word: str, every: bool) -> list[Path]:
     return found
 
 
-def read(path: Path, device: str = "cpu") -> Found:
-    """The agent in a file. Raises InvalidCheckpoint."""
-    if path.suffix == ".zip":
-        from ..agents.stable_baselines3 import load
+def read(path: Path, device: str = "cpu", allow_unnormalized: bool = False) -> Found:
+    """The agent in a file.
 
-        return Found(path, load(path, device=device), {}, {}, {})
+    Raises InvalidCheckpoint, or InvalidSetting for a zip that lacks the statistics that its observations were
+    normalised with, unless that is allowed.
+    """
+    if path.suffix == ".zip":
+        from ..agents.stable_baselines3 import Unnormalized, load
+
+        with warnings.catch_warnings():
+            if not allow_unnormalized:
+                warnings.simplefilter("error", Unnormalized)
+            try:
+                return Found(path, load(path, device=device), {}, {}, {})
+            except Unnormalized as warning:
+                raise InvalidSetting(
+                    f"{warning}; where the environment does that, or only rewards were normalised, say "
+                    "--allow-unnormalized"
+                ) from warning
     manifest, tensors = checkpoint.read(path)
     agent = checkpoint.restore(manifest, tensors, device=device)
     return Found(path, agent, manifest["env"] or {}, manifest, tensors)

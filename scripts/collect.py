@@ -55,6 +55,8 @@ class Arguments:
     """Episodes by which the medium agent is chosen."""
     seed: int = 0
     """Seed of environments and actions."""
+    allow_unnormalized: bool = False
+    """Take zips of stable-baselines3 that were trained with VecNormalize, whose statistics they lack."""
     device: str = "cpu"
     """Where the networks live."""
 
@@ -92,8 +94,9 @@ def collect(a: Arguments) -> Path:
 
     torch.set_num_threads(1)
     every = a.recipe.startswith("medium")
-    found = [read(path, a.device) for word in a.agents for path in paths(word, every)]
-    expert = read(paths(a.expert, False)[0], a.device) if a.expert else None
+    allowed = a.allow_unnormalized
+    found = [read(path, a.device, allowed) for word in a.agents for path in paths(word, every)]
+    expert = read(paths(a.expert, False)[0], a.device, allowed) if a.expert else None
     with environment(a.env, a.env_kwargs, found[0].env if found else {}, a.num_envs) as env:
         for one in [*found, *([expert] if expert else [])]:
             require_fit(one, env.spec, env.env_id)

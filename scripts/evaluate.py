@@ -100,6 +100,8 @@ def evaluate(arguments: Arguments) -> dict[str, Any]:
     result |= {"deterministic": not arguments.stochastic, "versions": checkpoint.versions()}
     result |= summary("return", found.returns) | {"mean_length": float(found.lengths.mean())}
     result |= {"returns": found.returns.tolist(), "lengths": found.lengths.tolist()}
+    if found.success_rate is not None:
+        result |= {"success_rate": found.success_rate, "successes": found.successes.tolist()}
     if (human := human_normalized(env.env_id, found.returns)) is not None:
         result |= summary("human", human)
     data = run.manifest()["data"] if run else None
@@ -137,6 +139,8 @@ def show(result: dict[str, Any]) -> None:
             print(
                 f"  {words} {result[f'{name}_mean']:.2f} ± {result[f'{name}_std']:.2f}  (min {low:.2f}, max {high:.2f})"
             )
+    if "success_rate" in result:
+        print(f"  successes   {result['success_rate']:.2f} of the episodes reached their goal")
     how = "deterministic" if result["deterministic"] else "stochastic"
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     print(f"  protocol    {result['episodes']} episodes (± over them), {how}, seed {result['seed']}; {versions}")

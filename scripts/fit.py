@@ -25,7 +25,8 @@ class Task:
     updates: int = 1_000_000
     """Updates on the data."""
     learn_steps: int = 0
-    """Environment steps after that, online with the same agent, whose replay buffer starts with the data."""
+    """Environment steps after that, online with the same agent, whose replay buffer starts with the data. There is one
+    evaluation more, a tenth of an interval after the switch."""
 
 
 @dataclass(frozen=True, kw_only=True)

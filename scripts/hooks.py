@@ -46,7 +46,8 @@ class Evaluate:
     def __call__(self, status: Status) -> None:
         agent, clock = status.agent, self.log.offset + status.clock
         seed, began = derive(agent.seed, "evaluation", clock), time.perf_counter()
-        returns, lengths = evaluate(agent, self.env, self.episodes, seed)
+        found = evaluate(agent, self.env, self.episodes, seed)
+        returns, lengths, rate = found.returns, found.lengths, found.success_rate
         mean, std = float(returns.mean()), float(returns.std())
         row: dict[str, Any] = {"clock": clock, "steps": agent.steps, "updates": agent.updates, "mean": mean, "std": std}
         row |= {"episodes": self.episodes, "evaluation_seed": seed, "seconds": round(time.perf_counter() - began, 3)}
@@ -58,6 +59,9 @@ class Evaluate:
             row |= {"normalized_mean": float(scores.mean()), "normalized_std": float(scores.std())}
             values["eval/normalized_score"] = float(scores.mean())
             score = f", D4RL score {scores.mean():.1f} ± {scores.std():.1f}"
+        if rate is not None:
+            row["success_rate"] = values["eval/success_rate"] = rate
+            score += f", success rate {rate:.2f}"
         improved = mean > max((float(row["mean"]) for row in self.folder.evaluations.rows), default=-np.inf)
         self.disk.attempt(self.folder.evaluations.path, lambda: self.folder.evaluations.add(row))
         arrays = self.folder.evaluations_npz
@@ -74,6 +78,18 @@ class Evaluate:
         rows = self.folder.evaluations.rows
         if not rows or int(rows[-1]["clock"]) != self.log.offset + status.clock:
             self(status)
+
+
+class EarlyEvaluation:
+    """Evaluates once, a tenth of an interval after the switch from data to the environment: policies may collapse."""
+
+    def __init__(self, evaluate: Evaluate):
+        self.evaluate, self.every = evaluate, max(evaluate.every // 10, 1)
+
+    def __call__(self, status: Status) -> None:
+        rows = self.evaluate.folder.evaluations.rows
+        if not rows or int(rows[-1]["clock"]) <= self.evaluate.log.offset:
+            self.evaluate(status)
 
 
 class Save:

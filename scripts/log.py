@@ -14,6 +14,7 @@ from .disk import Disk, append
 from .run_folder import RunFolder
 
 if TYPE_CHECKING:
+    from ..agents.core.buffer import Buffer
     from ..agents.core.status import Status
 
 
@@ -69,8 +70,19 @@ def record(event: Any) -> bytes:
 class Log:
     """The hook that writes a row of progress.csv and the same numbers to TensorBoard."""
 
-    def __init__(self, every: int, folder: RunFolder, events: Events, disk: Disk, *, offset: int, elapsed: float):
-        self.every = every
+    def __init__(
+        self,
+        every: int,
+        folder: RunFolder,
+        events: Events,
+        disk: Disk,
+        *,
+        offset: int,
+        elapsed: float,
+        validation: Buffer | None = None,
+    ):
+        """`validation` is what the agent does not learn from; its losses there are logged if it can `validate`."""
+        self.every, self.validation = every, validation
         self.folder, self.events, self.disk, self.offset = folder, events, disk, offset
         self.started = time.perf_counter() - elapsed
 
@@ -82,11 +94,16 @@ class Log:
     def __call__(self, status: Status) -> None:
         agent, clock = status.agent, self.offset + status.clock
         values = {f"train/{name}": value for name, value in status.metrics().items()}
+        validate = getattr(agent, "validate", None)
+        if self.validation is not None and validate is not None:
+            values |= {f"validation/{name}": float(value) for name, value in validate(self.validation).items()}
         if agent.updates:
             values["train/learning_rate"] = agent.learning_rate("")
         if status.episodes:
             returns, lengths = zip(*status.episodes, strict=True)
             values |= {"rollout/ep_rew_mean": float(np.mean(returns)), "rollout/ep_len_mean": float(np.mean(lengths))}
+        if status.env is not None and (rate := status.env.successes.rate) is not None:
+            values["rollout/success_rate"] = rate
         for column, name in (("lost_episodes", "lost_episodes"), ("non_finite", "non_finite_count")):
             if status.env is not None and (count := getattr(status.env, name)):
                 values[f"rollout/{column}"] = count

@@ -46,6 +46,9 @@ FORM: dict[str, Any] = {
 
 def describe(kind: str, agent: Agent, options: Options, argv: list[str], data: Any = None) -> dict[str, Any]:
     """The manifest of a new run."""
+    from ..envs import for_evaluation
+
+    played = {} if agent.env is None else for_evaluation(agent.env.settings)
     online = kind == "train" or bool(getattr(options, "learn_steps", 0))
     return {
         "kind": kind,
@@ -62,6 +65,7 @@ def describe(kind: str, agent: Agent, options: Options, argv: list[str], data: A
             "episodes": options.eval_episodes,
             "environments": min(EVALUATION_ENVS, options.eval_episodes),
             "deterministic": True,
+            "env": {name: value for name, value in played.items() if name in ("env_id", "kwargs")},
             "seed": 'derive(seed, "evaluation", clock), in evaluations.csv',
             "return": "undiscounted sum of rewards; std over episodes, divisor n",
         },

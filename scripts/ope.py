@@ -16,6 +16,8 @@ from ..agents.core.errors import InvalidSetting
 from .checkpoints import Found, environment, paths, read, require_fit
 
 Row = dict[str, Any]
+NAMES = ("fqe", "is", "wis", "pdis", "wpdis", "dr", "wdr")
+"""The estimators."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,8 @@ class Arguments:
     """Keywords of that environment as TOML."""
     seed: int = 0
     """Seed of the regression and of the episodes."""
+    allow_unnormalized: bool = False
+    """Take zips of stable-baselines3 that were trained with VecNormalize, whose statistics they lack."""
     device: str = "cpu"
     """Where networks and data live."""
 
@@ -83,7 +87,7 @@ def judge(a: Arguments) -> list[Row]:
 
     torch.set_num_threads(1)
     data = dataset(a.data, device=a.device)
-    found = [read(path, a.device) for word in a.runs for path in paths(word, True)]
+    found = [read(path, a.device, a.allow_unnormalized) for word in a.runs for path in paths(word, True)]
     if not found:
         raise InvalidSetting("name at least one run folder or checkpoint to judge")
     behaviour = log_behaviour(a, data)
@@ -102,6 +106,8 @@ def judge(a: Arguments) -> list[Row]:
     finally:
         if env is not None:
             env.close()
+    for sentence in left_out(a, found, rows, behaviour):
+        print(sentence)
     truth = [row.get("true", np.nan) for row in rows]
     selected = selection(rows, np.array(truth), baseline) if env is not None and len(rows) > 1 else []
     write(a, rows, selected, baseline, data)
@@ -114,7 +120,7 @@ def log_behaviour(a: Arguments, data: Any) -> np.ndarray | None:
 
     if not a.behaviour:
         return evaluation.recorded_log_probs(data)
-    one = read(paths(a.behaviour, False)[0], a.device)
+    one = read(paths(a.behaviour, False)[0], a.device, a.allow_unnormalized)
     require_fit(one, data.spec, data.id)
     rows = evaluation.trajectories(data.buffer).rows
     found = evaluation.judged_log_probs(one.agent, data.buffer, rows, deterministic=False)
@@ -179,12 +185,31 @@ def selection(rows: list[Row], truth: np.ndarray, baseline: float) -> list[Row]:
 
 def estimators(rows: list[Row]) -> list[str]:
     """Those that gave a finite estimate of every checkpoint."""
-    names = ("fqe", "is", "wis", "pdis", "wpdis", "dr", "wdr")
-    return [name for name in names if all(np.isfinite(row.get(name, np.nan)) for row in rows)]
+    return [name for name in NAMES if all(np.isfinite(row.get(name, np.nan)) for row in rows)]
+
+
+def left_out(a: Arguments, found: list[Found], rows: list[Row], behaviour: np.ndarray | None) -> list[str]:
+    """What could not be estimated, and why, in sentences."""
+    said = []
+    for one, row in zip(found, rows, strict=True):
+        if behaviour is None:
+            why = "the data have no infos/action_log_probs: name the policy that recorded them with --behaviour"
+        elif not a.stochastic:
+            why = "a deterministic policy has no density: add --stochastic"
+        else:
+            why = f"the policy of '{one.agent.name}' has no density"
+        if "is" not in row:
+            said.append(f"importance sampling is left out: {why}")
+        if names := [name for name in NAMES if not np.isfinite(row.get(name, 0.0))]:
+            why = "its ratios are beyond all bounds, see --clip"
+            if row.get("effective_episodes") == 0.0:
+                why = "no episode of the data could be its own"
+            said.append(f"{row['checkpoint']}: no estimate, so no ranking, by {', '.join(names)}: {why}")
+    return [*dict.fromkeys(said)]
 
 
 def line(row: Row) -> str:
-    names = [name for name in ("fqe", "is", "wis", "pdis", "wpdis", "dr", "wdr", "true") if name in row]
+    names = [name for name in (*NAMES, "true") if name in row]
     values = [f"{name} {row[name]:.4g} [{row[f'{name}_low']:.4g}, {row[f'{name}_high']:.4g}]" for name in names]
     size = f", {row['effective_episodes']:.1f} episodes count" if "effective_episodes" in row else ""
     return f"{row['checkpoint']}: {', '.join(values)}{size}"

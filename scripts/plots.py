@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..agents.core.checkpoint import write_atomically
+from .switch import switch_clock
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#000000", "#cc79a7", "#56b4e9", "#8c6d00", "#777777")
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (7, 2, 1, 2)), (0, (3, 1)), (0, (7, 2, 1, 2, 1, 2)), (0, (1, 4)))
@@ -38,6 +39,8 @@ def learning_curve(
     if len(clock):
         axes.fill_between(clock, mean - std, mean + std, color="tab:blue", alpha=0.2, linewidth=0)
         axes.plot(clock, mean, color="tab:blue", marker="o", markersize=3, label="evaluation: mean, band = 1 std")
+    if (switched := switch_clock([*progress, *evaluations])) is not None:
+        axes.axvline(switched, color="0.3", linestyle="--", linewidth=1.0, label="switch from data to the environment")
     if axes.has_data():
         axes.legend()
     axes.set(title=title, xlabel=unit, ylabel="episode return")

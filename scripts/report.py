@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .progress import clock_time
+from .switch import Switch, switch
 from .times import breakdown, hint
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def show(training: Training, title: str, unit: str, protocol: str = "") -> None:
             f"  final evaluation  {score(rows[-1])}  ({rows[-1]['episodes']} episodes, deterministic, last checkpoint)"
         )
         print(f"  best evaluation   {score(best)}  (at {int(best['clock']):,} {unit}: {folder.best})")
+        if (found := switch(rows)) is not None:
+            print(around(found))
         env_id = agent.env.env_id if agent.env is not None else ""
         if (human := human_normalized(env_id, [float(rows[-1]["mean"])])) is not None:
             print(f"  human-normalised  {human.item():.3f}  (final evaluation; 0 is random play, 1 a person)")
@@ -47,6 +50,24 @@ def show(training: Training, title: str, unit: str, protocol: str = "") -> None:
     print("\nnext:")
     for what, words in {"evaluate it": f"bellmark evaluate {folder}", **NEXT}.items():
         print(f"  {words:<66} # {what}")
+
+
+def around(found: Switch) -> str:
+    """What the switch from data to the environment did to the return, in lines."""
+    before, lowest, last = found
+    names = ("mean", "normalized_mean") if before.get("normalized_mean") not in (None, "") else ("mean",)
+    low, end = (", ".join(change(before, row, name) for name in names) for row in (lowest, last))
+    return (
+        f"  before the switch {score(before)}  (last evaluation of the offline updates)\n"
+        f"  lowest online     {score(lowest)}  (after {int(lowest['steps']):,} steps; {low})\n"
+        f"  last online       {score(last)}  (after {int(last['steps']):,} steps; {end})"
+    )
+
+
+def change(before: Mapping[str, Any], row: Mapping[str, Any], name: str) -> str:
+    """How much more or less a row has than the one before the switch."""
+    unit = " points of D4RL score" if name == "normalized_mean" else " of return"
+    return f"{float(row[name]) - float(before[name]):+.1f}{unit}"
 
 
 def score(row: Mapping[str, Any]) -> str:

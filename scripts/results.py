@@ -12,6 +12,7 @@ import numpy as np
 from .grid import FOLDER, rows_of
 from .pages import table
 from .statistics import Estimate, bootstrap, iqm, student_interval
+from .switch import switch
 
 INTRO = """Made by `make docs` from the raw results in [scripts/evidence](../scripts/evidence): for each plan
 `PLAN.toml`, `PLAN.csv` has a row for each seed, with every episode's return, and `PLAN-curves.csv` every evaluation. To
@@ -21,6 +22,8 @@ A cell is the mean over seeds of the last evaluation (the last checkpoint, deter
 interval over seeds, and the number of seeds. Over a column, or in the cell where they differ, is when the evaluation
 was made: in environment steps, or in updates where an agent learns from data. Published figures differ in protocol, as
 their notes say."""
+SWITCHES = """From data to the environment: the last evaluation before the switch, the lowest one after it, what was
+lost between the two, and the last (mean over seeds, Student's 95% interval, number of seeds)."""
 AGGREGATE = "Interquartile mean over all runs of these tasks, with a stratified bootstrap interval over runs."
 
 
@@ -28,7 +31,7 @@ class Entry(NamedTuple):
     """One agent on one task."""
 
     agent: str
-    """With what the plan's `label` adds, as a link."""
+    """See `agent_of`."""
     task: str
     clock: int
     """When it was evaluated: environment steps, or updates on data, to the nearest thousand."""
@@ -46,6 +49,12 @@ def task_of(command: Sequence[str], normalized: bool) -> str:
     return name + (", D4RL score" if normalized else "")
 
 
+def agent_of(entry: Mapping[str, Any]) -> str:
+    """An entry's agent with what its `label` adds, as a link."""
+    name = entry["command"][1]
+    return f"[{name}](agents/{name}.md)" + (f", {entry['label']}" if "label" in entry else "")
+
+
 def measured(planned: Iterable[Mapping[str, Any]], rows: Sequence[Mapping[str, str]]) -> list[Entry]:
     """What a plan's results hold, in the order of the plan's entries."""
     found = []
@@ -58,8 +67,7 @@ def measured(planned: Iterable[Mapping[str, Any]], rows: Sequence[Mapping[str, s
         offline = command[0] == "fit" and "--learn-steps" not in command
         seconds = np.median([1e3 * float(row["seconds"]) / int(row["clock"]) for row in own]) if offline else np.nan
         clock = round(int(own[0]["clock"]), -3)
-        agent = f"[{command[1]}](agents/{command[1]}.md)" + (f", {entry['label']}" if "label" in entry else "")
-        found.append(Entry(agent, task_of(command, normalized), clock, scores, float(seconds)))
+        found.append(Entry(agent_of(entry), task_of(command, normalized), clock, scores, float(seconds)))
     return found
 
 
@@ -90,6 +98,23 @@ def matrix(entries: Sequence[Entry]) -> str:
         rows.append((agent, *cells.values(), *times))
     heads = [f"{task}, {same[task]:,}" if task in same else task for task in clocks]
     return table(("agent", *heads, *(["seconds for 1,000 updates"] if timed else [])), rows)
+
+
+def switches(planned: Iterable[Mapping[str, Any]], curves: Sequence[Mapping[str, str]]) -> str:
+    """What entries that go on online after learning from data lose at the switch; "" where there is none."""
+    rows = []
+    for entry in planned:
+        own = [row for row in curves if row["name"] == entry["name"]]
+        by_seed = [[row for row in own if row["seed"] == seed] for seed in dict.fromkeys(row["seed"] for row in own)]
+        found = [around for around in map(switch, by_seed) if around is not None]
+        if "--learn-steps" not in entry["command"] or not found:
+            continue
+        normalized = all(row.get("normalized_mean") for around in found for row in around)
+        name = "normalized_mean" if normalized else "mean"
+        before, lowest, last = np.array([[float(row[name]) for row in around] for around in found]).T
+        cells = [cell(student_interval(scores), len(found)) for scores in (before, lowest, before - lowest, last)]
+        rows.append((agent_of(entry), task_of(entry["command"], normalized), *cells))
+    return table(("agent", "task", "before the switch", "lowest online", "drop", "last"), rows) if rows else ""
 
 
 def aggregate(entries: Iterable[Entry], tasks: Mapping[str, Sequence[float]]) -> list[tuple[str, str]]:
@@ -130,6 +155,9 @@ def section(plan: Path) -> list[str]:
         return []
     head = [line[1:].strip() for line in text.split("\n\n")[0].splitlines() if line.startswith("#")]
     parts = [f"## {plan.stem}", " ".join(head), matrix(entries)]
+    curves = plan.with_name(f"{plan.stem}-curves.csv")
+    if curves.exists() and (lost := switches(contents["entry"], rows_of(curves))):
+        parts += [SWITCHES, lost]
     for wanted in contents.get("aggregate", []):
         if rows := aggregate(entries, wanted["tasks"]):
             parts += [f"{wanted['title']} {AGGREGATE}", table(("agent", "IQM (seeds of each task)"), rows)]

@@ -17,7 +17,7 @@ from ..agents.core.errors import InvalidSetting, NotFinite, OutOfMemory
 from ..envs import for_evaluation, remake
 from . import weights_and_biases
 from .disk import Disk
-from .hooks import Evaluate, Interrupt, Save, Scores, Stop
+from .hooks import EarlyEvaluation, Evaluate, Interrupt, Save, Scores, Stop
 from .log import Events, Log
 from .manifest import EVALUATION_ENVS
 from .memory import Memory, announced, is_out_of_memory
@@ -27,6 +27,7 @@ from .run_folder import RunFolder
 
 if TYPE_CHECKING:
     from ..agents.core.agent import Agent
+    from ..agents.core.buffer import Buffer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,12 +135,16 @@ class Training:
 
     def fit(self, data: Any, updates: int) -> bool:
         """Goes on offline to `updates` updates in all. Returns False if it was interrupted before."""
-        return self._phase("fit", updates, 0, partial(loop.fit, self.agent, data, updates - self.agent.updates))
+        begin = partial(loop.fit, self.agent, data, updates - self.agent.updates)
+        return self._phase("fit", updates, 0, begin, data.validation)
 
-    def _phase(self, phase: str, end: int, offset: int, begin: Callable[..., loop.Status]) -> bool:
+    def _phase(
+        self, phase: str, end: int, offset: int, begin: Callable[..., loop.Status], validation: Buffer | None = None
+    ) -> bool:
         o, folder, disk = self.options, self.folder, self.disk
         log_every = o.log_every or max(end // 100, 1)
-        log = Log(log_every, folder, self.events, disk, offset=offset, elapsed=self.resumed.get("elapsed", 0.0))
+        elapsed = self.resumed.get("elapsed", 0.0)
+        log = Log(log_every, folder, self.events, disk, offset=offset, elapsed=elapsed, validation=validation)
         save = Save(o.checkpoint_every or max(end // 10, 1), folder, phase, log, disk, self.saved, o.keep_checkpoints)
         self.memory.every = log_every
         hooks: list[loop.Hook] = [log]
@@ -147,7 +152,7 @@ class Training:
         if self.evaluation_env is not None:
             every = o.eval_every or max(end // 10, 1)
             evaluate = Evaluate(every, folder, self.evaluation_env, o.eval_episodes, log, disk, self.scores)
-            hooks.append(evaluate)
+            hooks += [evaluate, EarlyEvaluation(evaluate)] if offset else [evaluate]
         hooks += [save, self.memory, self.interrupt]
         if self.stop is not None:
             hooks.append(Stop(self.stop - offset))

@@ -1,4 +1,7 @@
-"""Published settings, `settings/<agent>/<env>.toml`: a source, run options, and the agent's settings."""
+"""Published settings, `settings/<agent>/<env>.toml`: a source, run options, and the agent's settings.
+
+A file that is for several environments or data sets lists them as its `tasks`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ from ..agents.core.errors import InvalidSetting, UnknownName
 FOLDER = Path(__file__).parent / "settings"
 LARGEST = 16 * 1024
 """Bytes; nested keys take a time that grows with the square."""
-KINDS: dict[str, type] = {"source": str, "run": dict, "data": dict, "agent": dict}
+KINDS: dict[str, type] = {"source": str, "tasks": list, "run": dict, "data": dict, "agent": dict}
+WORDS = {"source": "text", "tasks": "list of texts"}
 
 
 class Settings(NamedTuple):
@@ -26,6 +30,8 @@ class Settings(NamedTuple):
     """Settings of the agent."""
     data: dict[str, Any]
     """Options of the data set: scale_returns, ..."""
+    tasks: list[str]
+    """What the file is for, if not for the one task that it is named after."""
 
 
 def shipped(agent: str = "*") -> list[Path]:
@@ -33,14 +39,14 @@ def shipped(agent: str = "*") -> list[Path]:
     return sorted(FOLDER.glob(f"{agent}/**/*.toml"))
 
 
-def task(path: Path) -> str:
-    """The environment, or the namespace of environments, that a shipped file is for."""
-    return path.relative_to(FOLDER).with_suffix("").as_posix().partition("/")[2]
+def tasks(path: Path) -> list[str]:
+    """The environments, namespaces of environments, or data sets that a shipped file is for."""
+    return read(path).tasks or [path.relative_to(FOLDER).with_suffix("").as_posix().partition("/")[2]]
 
 
 def find(agent: str, env: str) -> Path:
     """The shipped settings of `agent` for `env` or for its namespace ("MinAtar"). Raises UnknownName without any."""
-    files = {task(path): path for path in shipped(agent)}
+    files = {task: path for path in shipped(agent) for task in tasks(path)}
     name = env if env in files else env.partition("/")[0]
     if name not in files:
         if not files:
@@ -66,11 +72,13 @@ def read(path: str | os.PathLike[str]) -> Settings:
     for name, value in content.items():
         if name not in KINDS:
             raise UnknownName(f"part of a settings file ({path})", name, KINDS)
-        if not isinstance(value, KINDS[name]):
-            raise InvalidSetting(f"{path}: '{name}' must be a {'text' if KINDS[name] is str else f'table [{name}]'}")
+        sound = isinstance(value, KINDS[name])
+        if not sound or (name == "tasks" and not all(isinstance(item, str) for item in value)):
+            raise InvalidSetting(f"{path}: '{name}' must be a {WORDS.get(name, f'table [{name}]')}")
     for table in ("run", "data", "agent"):
         for name, value in content.get(table, {}).items():
             for item in value if isinstance(value, list) else [value]:
                 if not isinstance(item, str | int | float) or (type(item) is int and abs(item) >= 2**63):
                     raise InvalidSetting(f"{path}: the setting {name} must be a number, a text, true, false or a list")
-    return Settings(content.get("source", ""), *(content.get(table, {}) for table in ("run", "agent", "data")))
+    run, agent, data = (content.get(table, {}) for table in ("run", "agent", "data"))
+    return Settings(content.get("source", ""), run, agent, data, content.get("tasks", []))

@@ -27,6 +27,11 @@ class TQCConfig(SACConfig):
     drop: Number = 2
     """Largest quantiles left out of the target, per critic."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.critic_head not in ("scalar", "quantile"):  # the first is the default of the family
+            raise InvalidSetting("tqc's critics are quantiles, of which it drops the largest: leave critic_head out")
+
 
 class TQC(SAC, name="tqc"):
     """TQC (Kuznetsov, Shvechikov, Grishin, Vetrov 2020, arXiv 2005.04269): SAC, with E critics of M quantiles.

@@ -87,6 +87,8 @@ class Rollout(NamedTuple):
     """[T, N] 0 where the episode ends for any reason or row t + 1 is no transition, else 1."""
     valid: Tensor
     """[T, N] bool: False in reset rows and beyond what was written."""
+    head: Tensor
+    """[N] int64: how many rows were written in each column; where episodes began within a step, columns differ."""
 
 
 class RolloutBatch(NamedTuple):

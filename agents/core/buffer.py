@@ -144,6 +144,7 @@ class Buffer(Rows):
             discount=gamma * (valid & ~self.terminated[:length]).float(),
             trace=(valid & ~ended & following).float(),
             valid=valid,
+            head=torch.as_tensor(self.head, device=self.device),
         )
 
     def valid_index(self) -> Tensor:
@@ -177,9 +178,9 @@ class Buffer(Rows):
     ) -> Buffer:
         """One column that holds recorded transitions: arrays `[M, ...]` in time order, actions in the agent's units.
 
-        An episode ends where `terminated` or `truncated` says so, and with the data. Its end is followed by a reset
-        row with its final observation. Where `next_obs` is not known, a terminated transition is kept (its successor
-        has no value), any other last transition is dropped: its observation becomes the final one.
+        An episode ends where `terminated` or `truncated` says so; the last one may be left off. Each is followed by
+        a reset row with its final observation. Where `next_obs` is not known, a terminated transition is kept (its
+        successor has no value), any other last transition is dropped: its observation becomes the final one.
 
         `allocate` gives arrays of zeros for the rows, from the name, shape and type of a field; by default in memory.
         """
@@ -189,7 +190,8 @@ class Buffer(Rows):
             raise InvalidData(f"the arrays of transitions must have one common length above 0, not {sorted(sizes)}")
         terminated = np.asarray(terminated, bool)
         truncated = np.asarray(truncated, bool) & ~terminated
-        truncated[-1] = not terminated[-1]
+        left_off = not (terminated[-1] or truncated[-1])
+        truncated[-1] |= left_off  # laid out like one that was cut off
         ended = terminated | truncated
         kept = np.ones(count, bool) if next_obs is not None else ~truncated
         extra = ended if next_obs is not None else terminated  # a dropped transition turns into its own reset row
@@ -208,6 +210,8 @@ class Buffer(Rows):
         if next_obs is None:  # the successor of a transition whose follower was dropped is that follower's observation
             over = fields["terminated"] | ~fields["valid"]
             fields["truncated"][:-1] |= ~over[:-1] & ~fields["valid"][1:]
+        if left_off:
+            fields["truncated"][row[-1] - (next_obs is None)] = False
         buffer.adopt({name: torch.from_numpy(column) for name, column in fields.items()})
         return buffer
 

@@ -32,6 +32,8 @@ from .tensors import check_tensors, flatten, unflatten
 FORMAT = 1
 MANIFEST: dict[str, set[type]] = {"agent": {str}, "settings": {dict}, "spec": {dict}, "seed": {int}, "counters": {dict}}
 MANIFEST |= {name: {dict, NoneType} for name in ("env", "env_state", "buffer")}
+MANIFEST["data"] = {list, NoneType}
+DATA: dict[str, type] = {"id": str, "sha256": str, "options": dict}
 PACKAGES = ("bellmark", "torch", "numpy", "gymnasium", "mujoco", "ale-py", "minatar", "box2d", "envpool", "dm-control")
 
 
@@ -77,6 +79,7 @@ def save(
         "seed": agent.seed,
         "counters": agent.counters(),
         "env": agent.env.settings if agent.env is not None else None,
+        "data": [*agent.learnt_from],
         "versions": versions(),
         "extra": extra,
     }
@@ -134,6 +137,9 @@ def _check_manifest(manifest: Mapping[str, Any]) -> None:
     for name, kinds in MANIFEST.items():
         if type(manifest.get(name)) not in kinds:
             raise InvalidCheckpoint(f"the checkpoint does not fit this version's agents: its {name} is damaged")
+    for data in manifest.get("data") or ():
+        if not isinstance(data, dict) or {name: type(value) for name, value in data.items()} != DATA:
+            raise InvalidCheckpoint("the checkpoint does not fit this version's agents: its data is damaged")
     if abs(manifest["seed"]) >= 2**63:
         raise InvalidCheckpoint(f"the checkpoint does not fit this version's agents: its seed is {manifest['seed']}")
 
@@ -156,6 +162,7 @@ def restore(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], *, devic
         check(planned, tensors, manifest["counters"])
         agent = make(device=device)
     agent.load_state(tensors, manifest["counters"])
+    agent.learnt_from = tuple(manifest.get("data") or ())
     return agent
 
 

@@ -95,9 +95,23 @@ class Config(Settings):
     hidden: tuple[int, ...] = (256, 256)
     """Widths of the hidden layers of every network."""
     normalize_obs: bool = False
-    """Shift and scale each observation dimension by the mean and standard deviation of what was seen."""
+    """Shift and scale observations by mean and deviation of those seen so far; with replay, up to the first update."""
     non_finite: NonFinite = "stop"
     """On NaN or infinity: stop; or skip that gradient step or transition, or clip to finite numbers, and count."""
+
+
+@dataclass(frozen=True)
+class HeadConfig(Config):
+    """How critics' outputs stand for values."""
+
+    critic_head: Literal["scalar", "c51", "two_hot", "hl_gauss", "quantile"] = "scalar"
+    """How outputs stand for a value: one number, a histogram (of returns in c51, else of their mean), or quantiles."""
+    atoms: Atoms = 101
+    """Outputs of a histogram, or of quantiles."""
+    value_low: float = -100.0
+    """Smallest value of a histogram; what is smaller is clipped to it."""
+    value_high: float = 100.0
+    """Largest value of a histogram; what is larger is clipped to it."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +143,7 @@ class ReplayConfig(Config):
 
 
 @dataclass(frozen=True)
-class RolloutConfig(Config):
+class RolloutConfig(HeadConfig):
     """What every agent has that learns from what its policy has just done."""
 
     batch_size: Count = 64

@@ -20,14 +20,23 @@ from .spec import Spec
 class V(Direct):
     """State value: obs `[B, ...]` -> `[B]`. Options go to `mlp`."""
 
-    def __init__(self, spec: Spec, hidden: Sequence[int], **options: Any):
+    def __init__(self, spec: Spec, hidden: Sequence[int], head: Head | None = None, **options: Any):
         super().__init__()
+        self.head = head or Scalar()
         last_init = options.pop("last_init", None) or options.get("init")
         self.body, features = body(spec, hidden, **options)
-        self.last = mlp(features, (), 1, **({"init": last_init} if last_init else {}))
+        self.last = mlp(features, (), self.head.outputs, **({"init": last_init} if last_init else {}))
+
+    def output(self, obs: Tensor) -> Tensor:
+        """What the head reads: `[B, K]`."""
+        return self.last(self.body(obs))
 
     def forward(self, obs: Tensor) -> Tensor:
-        return self.last(self.body(obs)).squeeze(-1)
+        return self.head.mean(self.output(obs))
+
+    def loss(self, output: Tensor, value: Tensor) -> Tensor:
+        """The head's loss of outputs `[..., K]` against the values `[...]` that they should have: `[...]`."""
+        return self.head.loss(output, self.head.encode(value))
 
 
 class Q(Direct):

@@ -3,55 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
 from .batch import Batch
-from .config import Atoms, Count, ReplayConfig, Share
+from .config import Count, HeadConfig, ReplayConfig, Share
 from .critics import Q
-from .errors import InvalidSetting
-from .heads import Categorical, Head, Quantile, Scalar
+from .heads import Head, head_of
 from .replay import ReplayAgent
 from .spec import Spec
 
 
 @dataclass(frozen=True)
-class EnsembleConfig(ReplayConfig):
-    """What every agent has that learns from an ensemble of critics of continuous actions."""
+class EnsembleConfig(HeadConfig, ReplayConfig):
+    """What every agent has that learns from an ensemble of critics."""
 
     critics: Count = 2
     """Size of the critic ensemble."""
     critic_hidden: tuple[int, ...] = ()
     """Widths of the hidden layers of every critic; those of `hidden` if there are none."""
-    critic_head: Literal["scalar", "c51", "two_hot", "hl_gauss", "quantile"] = "scalar"
-    """How outputs stand for a value: one number, a histogram (of returns in c51, else of their mean), or quantiles."""
-    atoms: Atoms = 101
-    """Outputs of a histogram, or of quantiles."""
-    value_low: float = -100.0
-    """Smallest value of a histogram; what is smaller is clipped to it."""
-    value_high: float = 100.0
-    """Largest value of a histogram; what is larger is clipped to it."""
     layer_norm: bool = False
     """Normalise every critic layer over its units, before the activation."""
     dropout: Share = 0.0
     """Probability of leaving out a unit of a critic, in updates and in targets."""
     tau: Share = 0.005
     """Share by which targets move at each of their updates."""
-
-
-def head_of(c: EnsembleConfig) -> Head:
-    """The head that the settings describe. Raises InvalidSetting for a histogram without room for values."""
-    if c.critic_head == "scalar":
-        return Scalar()
-    if c.critic_head == "quantile":
-        return Quantile(c.atoms)
-    if c.value_low >= c.value_high:
-        raise InvalidSetting(
-            f"value_low = {c.value_low:g} and value_high = {c.value_high:g} leave no room for values: give the "
-            "smallest and the largest return that can occur"
-        )
-    return Categorical(c.value_low, c.value_high, c.atoms, c.critic_head)
 
 
 def ensemble(spec: Spec, c: EnsembleConfig, head: Head, **options: Any) -> Q:

@@ -3,7 +3,8 @@
 Shapes: outputs `[..., K]` with K = `head.outputs`; `mean` gives `[...]`. `backup` turns rewards and discounts `[B]` and
 the outputs `[B, K]` of a target network at the chosen next action into a target; `loss` compares outputs
 `[..., B, K]` with it and gives `[..., B]`. `error` turns losses into what prioritised replay goes by: |target - value|
-of a scalar, the loss itself of a distribution (as in Rainbow). `distribution` gives values and their probabilities,
+of a scalar, the loss itself of a distribution (as in Rainbow). `encode` turns values `[...]` into a target, where there
+is no next output: returns, say. `distribution` gives values and their probabilities,
 both `[..., K]`, of the return that outputs `[..., K]` stand for; InvalidSetting where they stand for its mean alone.
 """
 
@@ -14,6 +15,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from .config import HeadConfig
 from .errors import InvalidSetting
 from .losses import check_shapes, huber, mse, quantile_huber
 
@@ -29,6 +31,8 @@ class Head(Protocol):
     def mean(self, output: Tensor) -> Tensor: ...
 
     def backup(self, reward: Tensor, discount: Tensor, next_output: Tensor) -> Tensor: ...
+
+    def encode(self, value: Tensor) -> Tensor: ...
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor: ...
 
@@ -51,6 +55,9 @@ class Scalar(nn.Module):
 
     def backup(self, reward: Tensor, discount: Tensor, next_output: Tensor) -> Tensor:
         return reward + discount * self.mean(next_output)
+
+    def encode(self, value: Tensor) -> Tensor:
+        return value
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         value = self.mean(output)
@@ -156,6 +163,9 @@ class Quantile(nn.Module):
     def backup(self, reward: Tensor, discount: Tensor, next_output: Tensor) -> Tensor:
         return reward[:, None] + discount[:, None] * next_output
 
+    def encode(self, value: Tensor) -> Tensor:
+        return value.unsqueeze(-1)
+
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         return quantile_huber(output, target, self.fractions, self.threshold)
 
@@ -164,3 +174,17 @@ class Quantile(nn.Module):
 
     def distribution(self, output: Tensor) -> tuple[Tensor, Tensor]:
         return output, torch.full_like(output, 1.0 / output.shape[-1])
+
+
+def head_of(c: HeadConfig) -> Head:
+    """The head that the settings describe. Raises InvalidSetting for a histogram without room for values."""
+    if c.critic_head == "scalar":
+        return Scalar()
+    if c.critic_head == "quantile":
+        return Quantile(c.atoms)
+    if c.value_low >= c.value_high:
+        raise InvalidSetting(
+            f"value_low = {c.value_low:g} and value_high = {c.value_high:g} leave no room for values: give the "
+            "smallest and the largest return that can occur"
+        )
+    return Categorical(c.value_low, c.value_high, c.atoms, c.critic_head)

@@ -47,6 +47,10 @@ class HindsightBuffer(Buffer):
             raise InvalidSetting(
                 "replay='hindsight' asks the environment for rewards, step by step: it needs env= and n_step = 1"
             )
+        if c.clip_reward:
+            raise InvalidSetting(
+                "replay='hindsight' judges goals anew by the environment's own rewards: set clip_reward = False"
+            )
         task = GoalTask(agent.env)
         return cls(agent.spec, rows, columns, task=task, goals=c.goals_per_transition, device=agent.device)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
@@ -170,6 +171,10 @@ def fit(
     shape = lambda spec: (spec.obs_shape, spec.actions, spec.discrete)  # noqa: E731
     if shape(buffer.spec) != shape(agent.spec):
         raise InvalidSetting(f"the data has {buffer.spec}, the agent was made for {agent.spec}")
-    if agent.buffer is None or agent.buffer.obs is not buffer.obs:  # else it goes on with what it knows of the rows
-        agent.buffer = agent.view(buffer)
-    return run(agent, agent.buffer, until=agent.updates + updates, hooks=with_bar(hooks, progress_bar), carried=carried)
+    if data is not buffer:
+        identity = {"id": data.id, "sha256": data.sha256, "options": dataclasses.asdict(data.options)}
+        agent.learnt_from += () if identity in agent.learnt_from else (identity,)
+    own = agent.buffer
+    if own is None or own.obs is not buffer.obs or own.valid is not buffer.valid:
+        own = agent.buffer = agent.view(buffer)  # else it goes on with what it knows of the rows
+    return run(agent, own, until=agent.updates + updates, hooks=with_bar(hooks, progress_bar), carried=carried)

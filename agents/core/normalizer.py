@@ -9,11 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+CONSTANT = 1e-20
+"""Variances of at most this share of the squared mean are rounding."""
+
 
 class Normalizer(nn.Module):
     """Running mean and variance, and the values that they normalise: clip((x - mean) / (std + epsilon), +-clip).
 
-    Statistics are merged batch by batch (Chan et al. 1979), in float64.
+    Statistics are merged batch by batch (Chan et al. 1979), in float64. A dimension that has always been the same is
+    only shifted: it may move later.
     """
 
     mean: Tensor
@@ -40,9 +44,14 @@ class Normalizer(nn.Module):
         self.variance.copy_(spread / total)
         self.count.copy_(total)
 
+    def deviation(self) -> Tensor:
+        """What values are divided by, float32 `[*shape]`."""
+        constant = self.variance <= CONSTANT * self.mean.square()
+        return torch.where(constant, 1.0, self.variance.sqrt() + self.epsilon).float()
+
     def scale(self, values: Tensor) -> Tensor:
         """Divided by the standard deviation, not shifted."""
-        return (values / (self.variance.sqrt() + self.epsilon).float()).clamp(-self.clip, self.clip)
+        return (values / self.deviation()).clamp(-self.clip, self.clip)
 
     def forward(self, values: Tensor) -> Tensor:
         return self.scale(values - self.mean.float())

@@ -17,6 +17,7 @@ from .buffer import Buffer
 from .config import RolloutConfig
 from .critics import V
 from .direct import Direct
+from .heads import head_of
 from .nets import orthogonal_init
 from .normalizer import Normalizer
 from .policies import Law, stochastic_policy
@@ -46,9 +47,9 @@ class ActorCritic(Direct):
         self.actor, self.critic = make_actor(spec, hidden, c), make_critic(spec, hidden, c)
 
     def forward(self, obs: Tensor) -> tuple[Law, Tensor]:
-        """The law over actions in states `[B, ...]`, and their values `[B]`."""
+        """The law over actions in states `[B, ...]`, and what the critic's head reads there, `[B, K]`."""
         features = self.body(obs)
-        return self.actor(features), self.critic(features)
+        return self.actor(features), self.critic.output(features)
 
     def law(self, obs: Tensor) -> Law:
         """The law over actions in states `[B, ...]`."""
@@ -70,7 +71,7 @@ def make_actor(spec: Spec, hidden: tuple[int, ...], c: RolloutConfig) -> nn.Modu
 
 def make_critic(spec: Spec, hidden: tuple[int, ...], c: RolloutConfig) -> V:
     init = {"init": orthogonal_init(), "last_init": orthogonal_init(1.0)} if c.orthogonal else {}
-    return V(spec, hidden, activation=c.activation, **init)
+    return V(spec, hidden, head_of(c), activation=c.activation, **init)
 
 
 class RolloutAgent(Agent):
@@ -119,6 +120,9 @@ class RolloutAgent(Agent):
             return
         rollout = buffer.rollout(self.config.gamma)
         self.stop_pass = False
+        if not buffer.transitions:  # all environments were being reset
+            buffer.restart()
+            return
         for batch in self.passes(rollout):
             yield batch
             if self.stop_pass:
@@ -144,7 +148,7 @@ class RolloutAgent(Agent):
         advantage, target = self.advantages(rollout, value)
         valid, value = rollout.valid, value[:-1]
         obs, action, value, target = obs[:-1][valid], rollout.action[valid], value[valid], target[valid]
-        self.explained_variance = 1.0 - (target - value).var(correction=0) / target.var(correction=0)
+        self.explained_variance = explained_variance(target, value)
         return RolloutBatch(obs, action, self.law(obs).log_prob(action), value, advantage[valid], target)
 
     def advantages(self, rollout: Rollout, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -163,9 +167,15 @@ class RolloutAgent(Agent):
         if self.discounted_return.shape != rollout.reward[0].shape:  # at first, or with other environments
             self.discounted_return = torch.zeros_like(rollout.reward[0])
         returns = forward(rollout.reward, self.config.gamma * rollout.valid, self.discounted_return)
-        self.discounted_return = returns[-1].clone()
+        self.discounted_return = returns.gather(0, rollout.head[None] - 1)[0]
         self.return_normalizer.update(returns[rollout.valid])
         return self.return_normalizer.scale(rollout.reward)
+
+
+def explained_variance(target: Tensor, value: Tensor) -> Tensor:
+    """1 - var(target - value) / var(target) over the transitions `[B]`; 0 where all targets are the same."""
+    variance = target.var(correction=0)
+    return torch.where(variance > 0, 1.0 - (target - value).var(correction=0) / variance, 0.0)
 
 
 def normalized(advantage: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from .spec import Spec
 from .tensors import check_tensors
 
 LOG = logging.getLogger(__name__)
-"""What is planned is said here before it takes memory, as INFO if it is LARGE."""
+"""What is planned is said here before it takes memory, as WARNING, which Python prints by itself, if it is LARGE."""
 LARGE = 50_000_000
 """In bytes."""
 FIELDS = ("obs", "action", "reward", "terminated", "truncated", "valid")
@@ -91,7 +91,7 @@ class Rows:
         planned = f"a buffer of {rows:,} rows x {self.columns:,} columns x {size:,} bytes"
         total = rows * self.columns * size
         require(total, planned, "lower buffer_size or num_envs", self.device)
-        LOG.log(logging.INFO if total >= LARGE else logging.DEBUG, "%s = %.1f GB", planned, total / 1e9)
+        LOG.log(logging.WARNING if total >= LARGE else logging.DEBUG, "%s = %.1f GB", planned, total / 1e9)
 
     def _allocate(self, rows: int) -> None:
         self._require_memory(rows)

@@ -21,6 +21,8 @@ class Stateful(nn.Module):
     updates: int
     owed: float
     progress: float
+    learnt_from: tuple[dict[str, Any], ...] = ()
+    """The data sets of `fit`, one after another: `id`, `sha256` and `options` of each."""
 
     def anew(self) -> Self:
         """Another of the same kind, with initial weights of its own."""
@@ -63,6 +65,7 @@ class Stateful(nn.Module):
         with torch.random.fork_rng(devices=[]):  # its initial weights are overwritten: draw them from no stream
             other = self.anew()
         other.load_state(self.state(), self.counters())
+        other.learnt_from = self.learnt_from
         return other
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:

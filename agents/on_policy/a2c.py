@@ -10,7 +10,6 @@ from torch import nn
 from ..core.agent import Metrics
 from ..core.batch import RolloutBatch
 from ..core.config import Count, NonNegative, Positive, RolloutConfig, Share
-from ..core.losses import mse
 from ..core.optimizers import RMSProp
 from ..core.rollouts import RolloutAgent
 
@@ -59,9 +58,9 @@ class A2C(RolloutAgent, name="a2c"):
 
     def update(self, batch: RolloutBatch) -> Metrics:
         c = self.config
-        law, value = self.actor_critic(batch.obs)
+        law, output = self.actor_critic(batch.obs)
         policy_loss = -(self.normalized_advantage(batch) * law.log_prob(batch.action)).mean()
-        value_loss, entropy = mse(value, batch.target).mean(), law.entropy().mean()
+        value_loss, entropy = self.actor_critic.critic.loss(output, batch.target).mean(), law.entropy().mean()
         loss = policy_loss + c.value_coef * value_loss - c.entropy_coef * entropy
         metrics = {"policy_loss": policy_loss.detach(), "value_loss": value_loss.detach()}
         metrics |= {"entropy_loss": -entropy.detach(), "explained_variance": self.explained_variance}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..core.agent import Metrics
 from ..core.batch import RolloutBatch
 from ..core.config import Count, NonNegative, Positive, RolloutConfig
-from ..core.losses import mse
+from ..core.errors import InvalidSetting
 from ..core.natural import NaturalStep, natural_step, parts
 from ..core.policies import Law
 from ..core.rollouts import RolloutAgent, make_actor, make_critic
@@ -69,6 +69,8 @@ class NPG(RolloutAgent, name="npg"):
     """All of a rollout, until the policy has made its step."""
 
     def build(self, spec: Spec, c: Any) -> None:
+        if c.value_fit == "trust_region" and c.critic_head != "scalar":
+            raise InvalidSetting(f"value_fit='trust_region' goes with scalar values, not critic_head='{c.critic_head}'")
         self.actor, self.value = make_actor(spec, c.hidden, c), make_critic(spec, c.hidden, c)
         self.make_return_normalizer()
 
@@ -87,7 +89,7 @@ class NPG(RolloutAgent, name="npg"):
         if self.rollout is not None:
             metrics |= self.policy_step(self.rollout)
             self.rollout = None
-        loss = mse(self.value(batch.obs), batch.target).mean()
+        loss = self.value.loss(self.value.output(batch.obs), batch.target).mean()
         if self.config.value_fit == "adam":
             return metrics | {"value_loss": self.minimize("value", loss)}
         self.move("value", self.value_step(batch, loss))

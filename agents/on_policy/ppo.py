@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..core.agent import Metrics
 from ..core.batch import RolloutBatch
 from ..core.config import NonNegative, Positive, RolloutConfig, Schedule, scheduled
-from ..core.losses import clipped_surrogate, clipped_value, mse
+from ..core.losses import clipped_surrogate, clipped_value
 from ..core.policies import Law
 from ..core.rollouts import RolloutAgent
 
@@ -54,9 +54,9 @@ class PPO(RolloutAgent, name="ppo"):
 
     def update(self, batch: RolloutBatch) -> Metrics:
         c = self.config
-        law, value = self.evaluate(batch)
+        law, output = self.evaluate(batch)
         log_ratio = law.log_prob(batch.action) - batch.log_prob
-        policy_loss, value_loss = self.policy_loss(log_ratio.exp(), batch), self.value_loss(value, batch)
+        policy_loss, value_loss = self.policy_loss(log_ratio.exp(), batch), self.value_loss(output, batch)
         entropy = law.entropy().mean()
         metrics = self.movement(log_ratio.detach())
         if c.target_kl and metrics["approx_kl"] > 1.5 * c.target_kl:
@@ -68,18 +68,19 @@ class PPO(RolloutAgent, name="ppo"):
         return metrics | {"entropy_loss": -entropy.detach(), "explained_variance": self.explained_variance}
 
     def evaluate(self, batch: RolloutBatch) -> tuple[Law, Tensor]:
-        """Present law and values in the batch's states."""
+        """The present law in the batch's states, and what the critic's head reads there."""
         return self.actor_critic(batch.obs)
 
     def policy_loss(self, ratio: Tensor, batch: RolloutBatch) -> Tensor:
         """0-d, from the ratios `[B]`."""
         return clipped_surrogate(ratio, self.normalized_advantage(batch), self.clip).mean()
 
-    def value_loss(self, value: Tensor, batch: RolloutBatch) -> Tensor:
-        """0-d, from present values of the shape of `batch.value`."""
+    def value_loss(self, output: Tensor, batch: RolloutBatch) -> Tensor:
+        """0-d, from present outputs `[..., K]` where `batch.value` is `[...]`."""
+        critic = self.actor_critic.critic
         if self.config.value_clip:
-            return clipped_value(value, batch.value, batch.target, self.config.value_clip).mean()
-        return mse(value, batch.target).mean()
+            return clipped_value(critic.head.mean(output), batch.value, batch.target, self.config.value_clip).mean()
+        return critic.loss(output, batch.target).mean()
 
     @property
     def clip(self) -> float:

@@ -77,10 +77,11 @@ class TwoValues(ActorCritic):
 
     def forward(self, obs: Tensor) -> tuple[Law, Tensor]:
         features = self.body(obs)
-        return self.actor(features), torch.stack([self.critic(features), self.novelty_critic(features)], -1)
+        outputs = [critic.output(features) for critic in (self.critic, self.novelty_critic)]
+        return self.actor(features), torch.stack(outputs, -2)
 
     def value(self, obs: Tensor) -> Tensor:
-        return self(obs)[1]
+        return self.critic.head.mean(self(obs)[1])
 
 
 class PPORND(PPO, NoveltyAgent, name="ppo_rnd"):
@@ -146,8 +147,8 @@ class PPORND(PPO, NoveltyAgent, name="ppo_rnd"):
             metrics["predictor_loss"] = self.minimize("predictor", self.novelty(batch.next_obs).mean())
         return metrics
 
-    def value_loss(self, value: Tensor, batch: RolloutBatch) -> Tensor:
-        return 2.0 * super().value_loss(value, batch)  # the sum of two means
+    def value_loss(self, output: Tensor, batch: RolloutBatch) -> Tensor:
+        return 2.0 * super().value_loss(output, batch)  # the sum of two means
 
 
 def continuing_gae(reward: Tensor, valid: Tensor, value: Tensor, gamma: float, lam: float) -> Tensor:

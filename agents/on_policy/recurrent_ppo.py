@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,10 +15,11 @@ from ..core.batch import Rollout, RolloutBatch
 from ..core.bodies import body
 from ..core.buffer import Buffer
 from ..core.config import Count
-from ..core.errors import UnsupportedSpace
+from ..core.parts import Part
 from ..core.policies import Law
 from ..core.recurrence import Cell, Recurrence, forget, starts
-from ..core.rollouts import ActorCritic, vector_spec
+from ..core.rollouts import ActorCritic, explained_variance, vector_spec
+from ..core.spaces import flat_fields
 from ..core.spec import Spec
 from .ppo import PPO, PPOConfig
 
@@ -66,13 +68,18 @@ class RecurrentActorCritic(ActorCritic):
 
     def __init__(self, spec: Spec, c: RecurrentPPOConfig):
         encoder, features = body(spec, ())
-        super().__init__(vector_spec(spec, c.memory_size), c)
-        self.body, self.recurrence = encoder, Recurrence(features, c.memory_size, c.memory)
+        remembered = vector_spec(spec, c.memory_size)
+        if spec.masked:  # what reads the memory sees the mask beside it
+            fields = flat_fields((Part("", (c.memory_size,), "vector"),), spec.actions)
+            remembered = dataclasses.replace(remembered, **fields)
+        super().__init__(remembered, c)
+        self.spec, self.body, self.recurrence = spec, encoder, Recurrence(features, c.memory_size, c.memory)
 
     def remember(self, obs: Tensor, state: Tensor, start: Tensor, cuts: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """obs `[T, N, ...]` -> features `[T, N, F]` and the memory after them."""
+        """obs `[T, N, ...]` -> features `[T, N, F]`, with the mask if there is one, and the memory after them."""
         features = self.body(obs.flatten(0, 1)).unflatten(0, obs.shape[:2])
-        return self.recurrence(features, state, start, cuts)
+        features, state = self.recurrence(features, state, start, cuts)
+        return torch.cat([features, obs[..., -self.spec.actions :]], -1) if self.spec.masked else features, state
 
     def step(self, obs: Tensor, state: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
         """One row: obs `[N, ...]` -> features `[N, F]` and the memory after it."""
@@ -110,8 +117,6 @@ class RecurrentPPO(PPO, name="recurrent_ppo"):
     state_first: Tensor
 
     def build(self, spec: Spec, c: Any) -> None:
-        if spec.masked:
-            raise UnsupportedSpace(f"'{self.name}' cannot see which actions are allowed: take ppo for masked actions")
         self.actor_critic: RecurrentActorCritic = RecurrentActorCritic(spec, c)
         self.make_return_normalizer()
         self.register_buffer("state_now", torch.zeros(0))
@@ -183,11 +188,11 @@ class RecurrentPPO(PPO, name="recurrent_ppo"):
         advantage, target = self.advantages(rollout, value)
         log_prob = net.actor(features[:-1].flatten(0, 1)).log_prob(rollout.action.flatten(0, 1))
         valid, value = rollout.valid, value[:-1]
-        self.explained_variance = 1.0 - (target - value)[valid].var(correction=0) / target[valid].var(correction=0)
+        self.explained_variance = explained_variance(target[valid], value[valid])
         rows = RolloutBatch(obs[:-1], rollout.action, log_prob.view_as(value), value, advantage, target)
         return rows, start[:-1], tuple(cut for cut in cuts if cut < len(value))
 
     def evaluate(self, batch: Any) -> tuple[Law, Tensor]:
         features, _ = self.actor_critic.remember(batch.obs, batch.state, batch.start, batch.cuts)
         features = features.flatten(0, 1)[batch.rows]
-        return self.actor_critic.actor(features), self.actor_critic.critic(features)
+        return self.actor_critic.actor(features), self.actor_critic.critic.output(features)

@@ -7,11 +7,15 @@ from typing import Any
 
 from torch import Tensor
 
-from ..core.config import Count
+from ..core.config import Bounds, Count
 from ..core.critics import at_action
+from ..core.errors import InvalidSetting
 from ..core.implicit import ImplicitQ, Risk
 from ..core.spec import Spec
 from .dqn import DQN, DQNConfig
+
+LEVELS = {"cvar": Bounds(0.0, 1.0, low_included=False), "cpw": Bounds(0.0, 10.0, low_included=False)}
+"""What `risk_level` may be beside 0; any number with `wang`."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,16 @@ class IQNConfig(DQNConfig):
     """Which returns the policy looks at: all alike, the worst (cvar), a shift (wang), or as people do (cpw)."""
     risk_level: float = 0.0
     """Share of worst returns (cvar), shift (wang; below 0 = averse), exponent (cpw); 0 = 0.25, -0.75, 0.71."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        level, bounds = self.risk_level, LEVELS.get(self.risk)
+        if level and self.risk == "neutral":
+            raise InvalidSetting(f"risk_level = {level:g} means nothing to a neutral policy: leave risk_level out")
+        if level and bounds is not None and not bounds.hold(level):
+            raise InvalidSetting(
+                f"the setting risk_level = {level:g} must be {bounds} with risk = '{self.risk}', or 0 for the usual one"
+            )
 
 
 class IQN(DQN, name="iqn"):

@@ -8,14 +8,17 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from ...agents.core.batch import Step
 from ...agents.core.buffer import Buffer
+from ...agents.core.errors import UnknownName
+from ...agents.core.prioritized import Prioritized
 from ...agents.core.registry import agent_class
+from ...agents.core.sampling import Sampler
 from ...agents.core.spec import Spec
 
 SPEC = Spec((17,), 6, discrete=False, action_shape=(6,), action_low=(-1.0,) * 6, action_high=(1.0,) * 6)
@@ -26,6 +29,8 @@ SPEC = Spec((17,), 6, discrete=False, action_shape=(6,), action_low=(-1.0,) * 6,
 class Arguments:
     """Measures and draws: seconds per SAC update, per sampled batch, per transition, each against one size."""
 
+    only: tuple[str, ...] = ()
+    """Curves to measure, named as in the file, which keeps the others; all if none is given."""
     seconds: float = 1.0
     """Time to spend on each point, after a warm-up."""
     threads: int = 1
@@ -46,9 +51,9 @@ def cost(work: Callable[[], Any], seconds: float) -> float:
     return statistics.median(times)
 
 
-def filled(rows: int) -> Buffer:
+def filled(rows: int, sampler: Sampler | None = None) -> Buffer:
     """A buffer of random transitions, written a block of columns at a time."""
-    buffer = Buffer(SPEC, rows + 1)
+    buffer = Buffer(SPEC, rows + 1, sampler=sampler)
     for name in ("obs", "action", "reward"):
         values = getattr(buffer, name)
         values[:rows] = torch.randn(1, *values.shape[1:])
@@ -70,6 +75,16 @@ def sample_cost(seconds: float, rows: int) -> float:
     return cost(lambda: buffer.sample(256, 0.99), seconds)
 
 
+def prioritized_cost(seconds: float, rows: int) -> float:
+    """A batch by priority, with its weights, and then its errors, random ones, as new priorities."""
+    buffer, errors = filled(rows, Prioritized()), torch.rand(256)
+
+    def work() -> None:
+        buffer.sampler.report(buffer, buffer.sample(256, 0.99).row, errors)
+
+    return cost(work, seconds)
+
+
 def step_cost(seconds: float, columns: int) -> float:
     """Acting and storing per transition, without an environment."""
     kind = agent_class("sac")
@@ -82,32 +97,56 @@ def step_cost(seconds: float, columns: int) -> float:
     return cost(lambda: buffer.add(agent.act_on(obs, explore=True), step), seconds) / columns
 
 
-def measure(seconds: float) -> dict[str, dict[int, float]]:
-    def over(sizes: Iterable[int], work: Callable[[int], float]) -> dict[int, float]:
-        return {size: work(size) for size in sizes}
+class Curve(NamedTuple):
+    """What grows, and what is timed."""
 
-    return {
-        "critics in the ensemble": over((2, 5, 10, 20, 50, 100), lambda n: update_cost(seconds, critics=n)),
-        "transitions in the batch": over((64, 256, 1024, 4096, 16384), lambda n: update_cost(seconds, batch_size=n)),
-        "transitions in the buffer": over((10**4, 10**5, 10**6, 10**7), lambda n: sample_cost(seconds, n)),
-        "environments": over((1, 4, 16, 64, 256), lambda n: step_cost(seconds, n)),
-    }
+    sizes: tuple[int, ...]
+    what: str
+    work: Callable[[float, int], float]
+    """Seconds to spend, and a size, to the seconds that it takes."""
 
 
-WHAT = ("of an update", "of an update", "to draw a batch", "to act, per transition")
+BUFFERS = (10**4, 10**5, 10**6, 10**7)
+CURVES = {
+    "critics in the ensemble": Curve(
+        (2, 5, 10, 20, 50, 100), "of an update", lambda seconds, n: update_cost(seconds, critics=n)
+    ),
+    "transitions in the batch": Curve(
+        (64, 256, 1024, 4096, 16384), "of an update", lambda seconds, n: update_cost(seconds, batch_size=n)
+    ),
+    "transitions in the buffer": Curve(BUFFERS, "to draw a batch", sample_cost),
+    "transitions, prioritized": Curve(BUFFERS, "to draw, weigh and report", prioritized_cost),
+    "environments": Curve((1, 4, 16, 64, 256), "to act, per transition", step_cost),
+}
+
+
+def measure(path: Path, seconds: float, names: Iterable[str]) -> dict[str, dict[int, float]]:
+    """Seconds by size for each curve, in the order of CURVES: measured, or as the file has it if not among `names`."""
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    names, results = [*names] or [*CURVES], dict[str, dict[int, float]]()
+    for name in names:
+        if name not in CURVES:
+            raise UnknownName("curve", name, CURVES)
+    for name, curve in CURVES.items():
+        if name in names:
+            results[name] = {size: curve.work(seconds, size) for size in curve.sizes}
+        elif name in known:
+            results[name] = {int(size): value for size, value in known[name].items()}
+    return results
 
 
 def draw(results: dict[str, dict[int, float]], path: Path) -> None:
-    """Four panels, each relative to its first point, beside what grows in proportion."""
+    """A panel for each curve, relative to its first point, beside what grows in proportion."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(14, 3.2), layout="constrained")
-    for axes, (name, points), what in zip(figure.subplots(1, 4), results.items(), WHAT, strict=True):
+    figure = Figure(figsize=(3.4 * len(results), 3.2), layout="constrained")
+    panels = figure.subplots(1, len(results), squeeze=False)[0]
+    for axes, (name, points) in zip(panels, results.items(), strict=True):
         sizes, times = list(points), [points[size] / next(iter(points.values())) for size in points]
         axes.loglog(sizes, times, "k-o", label="measured")
         growth = [sizes[0] / size for size in sizes] if name == "environments" else [size / sizes[0] for size in sizes]
         axes.loglog(sizes, growth, "k:", label="in proportion")
-        axes.set(xlabel=name, title=f"time {what}", ylabel=f"relative to that of {sizes[0]:,}")
+        axes.set(xlabel=name, title=f"time {CURVES[name].what}", ylabel=f"relative to that of {sizes[0]:,}")
         axes.legend()
     figure.savefig(path, dpi=90)
 
@@ -119,7 +158,7 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(arguments.threads)
     path = Path(arguments.out)
     path.parent.mkdir(parents=True, exist_ok=True)
-    results = measure(arguments.seconds)
+    results = measure(path, arguments.seconds, arguments.only)
     path.write_text(json.dumps(results, indent=1), encoding="utf-8")
     draw(results, path.with_suffix(".png"))
     for name, points in results.items():

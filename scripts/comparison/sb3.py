@@ -168,7 +168,7 @@ def learn(model: Any, folder: RunFolder, env: VectorEnv, options: train.Options)
                 return
             clock, start = self.num_timesteps, time.perf_counter()
             seed = derive(options.seed, "evaluation", clock)
-            returns, lengths = evaluate(actor, env, options.eval_episodes, seed)
+            returns, lengths, _ = found = evaluate(actor, env, options.eval_episodes, seed)
             took = time.perf_counter() - start
             self.spent += took
             row = {"clock": clock, "steps": clock, "updates": getattr(model, "_n_updates", 0)}
@@ -179,6 +179,7 @@ def learn(model: Any, folder: RunFolder, env: VectorEnv, options: train.Options)
                 "returns": cell(returns),
                 "lengths": cell(lengths),
             }
+            row |= {} if found.success_rate is None else {"success_rate": found.success_rate}
             folder.progress.add({"clock": clock, "steps": clock, "time/time_elapsed": start + took - self.began})
             folder.evaluations.add(row)
             print(f"evaluation at {clock:,}: return {row['mean']:.1f}", flush=True)

@@ -56,6 +56,13 @@ def test_an_agent_with_no_near_name():
         bellmark.make("zzzzzzzz", "CartPole-v1")
 
 
+def test_environments_are_taken_as_they_are():
+    with make("CartPole-v1", 3) as env:
+        assert bellmark.make("ppo", env).env is bellmark.make("ppo", env, num_envs=3).env is env
+        with pytest.raises(InvalidSetting, match=r"num_envs is 8, .* 3 environments .* leave num_envs out"):
+            bellmark.make("ppo", env, num_envs=8)
+
+
 @every_name
 def test_unknown_setting(name):
     kind = find_agents()[name]

@@ -6,6 +6,8 @@ import checks
 import numpy as np
 import pytest
 import torch
+from bellmark.agents.core.batch import Step
+from bellmark.agents.core.rollouts import explained_variance
 from helpers import build, one_batch, stream
 
 
@@ -176,7 +178,7 @@ def test_ppo_value_clipping_known_answers():
     row = type(row)(*(field[:1] for field in row))._replace(value=torch.tensor([1.0]))
     for target, answer in ((2.0, 0.64), (0.0, 2.25)):
         row = row._replace(target=torch.tensor([target]))
-        loss = agent.value_loss(agent.values(row.obs), row)
+        loss = agent.value_loss(agent.values(row.obs).unsqueeze(-1), row)
         np.testing.assert_allclose(loss.item(), answer, rtol=1e-5)
 
 
@@ -207,6 +209,35 @@ def test_ppo_advantages_known_answers(truncated, final, advantage, target):
     expected = sorted(zip([0.5, 1.0, 0.2, 0.4], advantage, target, strict=True))
     torch.testing.assert_close(batch.advantage[order], torch.tensor([row[1] for row in expected]))
     torch.testing.assert_close(batch.target[order], torch.tensor([row[2] for row in expected]))
+
+
+def test_the_running_return_goes_on_in_a_column_that_lags():
+    """Where episodes begin within a step a column gets a row more for each; the others' episodes are not over."""
+    agent = build("ppo", True, gamma=0.5, normalize_reward=True, rollout_length=3, epochs=1)
+    buffer, obs, never, always = agent.make_buffer(2), np.zeros((2, 3), np.float32), np.zeros(2, bool), np.ones(2, bool)
+    buffer.begin(obs)
+    ended = np.array([True, False])
+    for _ in range(2):
+        buffer.add(np.zeros(2, np.int64), Step(obs, np.float32([1, 1]), ended, never, always, obs, ended))
+    (batch,) = agent.batches(buffer)
+    assert len(batch.obs) == 4 and agent.discounted_return.tolist() == [0.0, 1.5]
+
+
+@pytest.mark.parametrize("name", ["ppo", "a2c", "recurrent_ppo"])
+def test_a_rollout_of_one_row_is_learnt_from(name):
+    """Its targets have no variance to explain; nor has a rollout in which all environments were reset anything."""
+    agent = build(name, True, rollout_length=1, batch_size=1, epochs=1, normalize_obs=True)
+    batches = stream(agent, columns=1)
+    for _ in range(30):
+        metrics = agent.step(next(batches))
+        assert metrics["explained_variance"] == 0.0 and all(np.isfinite(float(value)) for value in metrics.values())
+    assert all(p.isfinite().all() for p in agent.obs_normalizer.state_dict().values())
+
+
+def test_explained_variance():
+    target = torch.tensor([1.0, 3.0])
+    assert explained_variance(target, torch.tensor([2.0, 3.0])) == 0.75
+    assert explained_variance(torch.ones(2), target) == 0.0
 
 
 def test_rewards_are_divided_by_the_deviation_of_the_running_return():

@@ -62,7 +62,8 @@ def test_policy_and_value_share_the_cnn_of_images(discrete):
     assert {name.split(".")[0] for name, p in agent.actor_critic.named_parameters() if p.ndim == 4} == {"body"}
     rng = np.random.default_rng(0)
     obs = torch.as_tensor(rng.integers(256, size=(5, 1, 36, 36), dtype=np.uint8))
-    law, value = agent.actor_critic(obs)
+    law, output = agent.actor_critic(obs)
+    value = output.squeeze(1)
     torch.testing.assert_close(value, agent.values(obs))
     torch.testing.assert_close(law.log_prob(law.mode()), agent.law(obs).log_prob(law.mode()))
     action = law.mode() if discrete else law.mode().detach() + 1.0
@@ -142,7 +143,7 @@ def slope_value(agent, theta=0.0):
     weight = agent.value.last[0].weight
     with torch.no_grad():
         weight[0, 0] = theta
-    agent.value.forward = lambda obs: obs[:, 0] * weight[0, 0] + sum(0 * p.sum() for p in agent.value.parameters())
+    agent.value.output = lambda obs: obs[:, :1] * weight[0, 0] + sum(0 * p.sum() for p in agent.value.parameters())
     return weight
 
 

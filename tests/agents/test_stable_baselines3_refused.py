@@ -144,6 +144,15 @@ def test_what_is_wrong_is_said(model, tmp_path, case):
     assert "weights_only" not in str(error.value), "torch's advice to run the file's code is not passed on"
 
 
+@pytest.mark.parametrize("rate", [None, "0.1", True, -0.1, 1.5, float("nan"), {":serialized:": "gASVA=="}])
+def test_a_share_of_random_actions_that_is_none_is_refused(tmp_path, rate):
+    sb3.DQN("MlpPolicy", "CartPole-v1", device="cpu", buffer_size=10).save(tmp_path / "sound.zip")
+    assert bellmark.load(tmp_path / "sound.zip").epsilon == 0.0
+    path = rewritten(tmp_path / "sound.zip", tmp_path / "model.zip", data=lambda s: s.update(exploration_rate=rate))
+    with pytest.raises(InvalidCheckpoint, match=r"exploration_rate is .*number in"):
+        bellmark.load(path)
+
+
 def test_entries_that_overlap_are_refused(model, tmp_path):
     """The second entry of the table points at the first one's content."""
     path = tmp_path / "model.zip"

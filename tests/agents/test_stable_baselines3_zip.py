@@ -37,19 +37,20 @@ POLICIES = {
     "qrdqn": ("qr_dqn", sb3_contrib.qrdqn.MlpPolicy),
 }
 START = {"learning_starts": 10}
+GREEDY = START | {"exploration_final_eps": 0.25}
 FRESH = {  # name: algorithm, environment, settings
     "ppo-continuous": ("PPO", "Uneven", {"n_steps": 32, "batch_size": 32}),
     "ppo-discrete": ("PPO", "CartPole-v1", {"n_steps": 32, "batch_size": 32, "policy_kwargs": {"net_arch": [24, 16]}}),
     "ppo-relu": ("PPO", "CartPole-v1", {"n_steps": 32, "batch_size": 32, "policy_kwargs": {"activation_fn": nn.ReLU}}),
     "a2c": ("A2C", "Uneven", {}),
-    "qr_dqn": ("QRDQN", "CartPole-v1", START | {"policy_kwargs": {"net_arch": [24, 16], "n_quantiles": 7}}),
+    "qr_dqn": ("QRDQN", "CartPole-v1", GREEDY | {"policy_kwargs": {"net_arch": [24, 16], "n_quantiles": 7}}),
     "tqc": ("TQC", "Uneven", START | {"policy_kwargs": {"net_arch": [24, 16], "n_quantiles": 9, "n_critics": 3}}),
     "tqc-uneven": (
         *("TQC", "Uneven"),
         START | {"policy_kwargs": {"net_arch": {"pi": [24], "qf": [16, 8]}}, "top_quantiles_to_drop_per_net": 3},
     ),
     "sac-uneven": ("SAC", "Uneven", START | {"policy_kwargs": {"net_arch": {"pi": [24], "qf": [16, 8]}}}),
-    "dqn": ("DQN", "CartPole-v1", START),
+    "dqn": ("DQN", "CartPole-v1", GREEDY),
     "dqn-one-hot": ("DQN", "FrozenLake-v1", START | {"policy_kwargs": {"net_arch": [16]}}),
     "sac": ("SAC", "Uneven", START | {"policy_kwargs": {"net_arch": [16, 8], "n_critics": 3}}),
     "td3": ("TD3", "Uneven", START | {"policy_kwargs": {"net_arch": [24, 16]}}),
@@ -158,6 +159,15 @@ def test_fresh_agents_act_as_in_stable_baselines3(trained, name):
                 assert len(expected) == {"sac": 3, "td3": 2, "ddpg": 1, "sac-uneven": 2}[name]
                 np.testing.assert_allclose(getattr(agent, critic)(flat, action), expected, atol=1e-5)
     assert agent.config.gamma == model.gamma
+    assert getattr(agent, "epsilon", None) == getattr(model, "exploration_rate", None)
+
+
+@pytest.mark.parametrize("name", ["dqn", "qrdqn"])
+def test_shared_agents_explore_as_in_their_files(name):
+    path = SHARED / f"{name}-CartPole-v1.zip"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not in the shared folder")
+    assert bellmark.load(path).epsilon == 0.04
 
 
 def test_a_loaded_agent_is_saved_and_trained(trained, tmp_path):

@@ -49,6 +49,28 @@ def test_munchausen_without_bonus_and_temperature_is_dqn():
     torch.testing.assert_close(agent.target(batch), plain.target(batch), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("risk", "level", "remedy"),
+    [
+        ("cvar", 1.5, r"must be in \(0, 1\]"),
+        ("cvar", -0.1, r"must be in \(0, 1\]"),
+        ("cpw", -0.5, r"must be in \(0, 10\]"),
+        ("cpw", float("inf"), r"must be in \(0, 10\]"),
+        ("neutral", 0.5, "leave risk_level out"),
+    ],
+)
+def test_iqn_refuses_levels_of_risk_that_mean_nothing(risk, level, remedy):
+    with pytest.raises(InvalidSetting, match=remedy):
+        build("iqn", True, risk=risk, risk_level=level)
+
+
+@pytest.mark.parametrize(
+    ("risk", "level"), [("cvar", 1.0), ("cvar", 0.0), ("cpw", 1.5), ("wang", -3.0), ("wang", 3.0), ("neutral", 0.0)]
+)
+def test_iqn_takes_the_others(risk, level):
+    assert build("iqn", True, risk=risk, risk_level=level).q.level == level
+
+
 def test_munchausen_refuses_double():
     with pytest.raises(InvalidSetting, match="leave double out"):
         build("munchausen_dqn", True, double=True)

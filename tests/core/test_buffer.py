@@ -264,9 +264,34 @@ def test_recorded_transitions_are_kept_as_far_as_their_successor_is_known(known,
         index = np.flatnonzero(kept)
         assert [list(found[tuple(data["obs"][i])][0]) for i in index] == data["action"][index].tolist()
         going_on = buffer.valid & ~buffer.terminated & ~buffer.truncated
-        assert buffer.valid.roll(-1, 0)[going_on].all(), "what does not end is followed by a transition"
+        going_on[int(buffer.valid.flatten().nonzero()[-1])] = False
+        assert buffer.valid.roll(-1, 0)[going_on].all(), "what does not end is followed by a transition, but the last"
         ended = buffer.gather(buffer.valid_index(), GAMMA).discount == 0
         assert int(ended.sum()) == int(data["terminated"].sum())
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("end", ["terminated", "truncated", "both", "none"])
+def test_only_an_end_that_is_stated_ends_the_last_episode(known, end, continuous):
+    for seed in range(5):
+        data = recorded(60, seed)
+        data["terminated"][-1], data["truncated"][-1] = end in ("terminated", "both"), end in ("truncated", "both")
+        data["truncated"][-3:-1] = data["terminated"][-3:-1] = False
+        given = data if known else {name: value for name, value in data.items() if name != "next_obs"}
+        buffer = Buffer.from_transitions(continuous, **given)
+        last = buffer.valid_index()[-1]
+        terminated, truncated = (bool(flags.flatten()[last]) for flags in (buffer.terminated, buffer.truncated))
+        assert (terminated, truncated) == (end in ("terminated", "both"), end == "truncated")
+        stated = data["truncated"] & ~data["terminated"]
+        assert int(buffer.truncated.sum()) == (stated.sum() if known else (stated[1:] & ~ends_at(data)[:-1]).sum())
+        alone = buffer.gather(last.view(1), GAMMA, 3)
+        assert alone.reward.item() == buffer.reward.flatten()[last] and buffer.next_action(last.view(1))[1].item() == 0
+        stretches = buffer.sequences(200, 4, GAMMA)
+        assert stretches.mask.sum() == (stretches.reward > 0).sum(), "no stretch goes on beyond the last transition"
+
+
+def ends_at(data):
+    return data["terminated"] | data["truncated"]
 
 
 def test_recorded_arrays_must_have_one_length(continuous):

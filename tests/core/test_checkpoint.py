@@ -134,6 +134,13 @@ def rewritten(path, **changes):
     path.write_bytes(safetensors.torch.save(tensors, {"bellmark": json.dumps(manifest)}))
 
 
+def test_older_files_know_of_no_data(saved):
+    _, path = saved
+    assert checkpoint.read(path)[0]["data"] == []
+    rewritten(path, data=None)
+    assert bellmark.load(path).learnt_from == ()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -160,6 +167,10 @@ def rewritten(path, **changes):
         ({"spec": {"obs_shape": [0], "actions": 2, "discrete": True}}, "with obs_shape = "),
         ({"agent": "x" * 10_000_000}, "no agent 'xxx"),
         ({"env": 5}, "its env is damaged"),
+        ({"data": {}}, "its data is damaged"),
+        ({"data": [5]}, "its data is damaged"),
+        ({"data": [{"id": "a", "sha256": "b"}]}, "its data is damaged"),
+        ({"data": [{"id": "a", "sha256": 3, "options": {}}]}, "its data is damaged"),
     ],
 )
 def test_what_does_not_fit_is_refused(saved, changes, message):

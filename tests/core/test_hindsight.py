@@ -13,6 +13,7 @@ from bellmark.agents.core.hindsight import HindsightBuffer
 from bellmark.agents.core.spec import Spec
 from bellmark.envs import evaluate
 from bellmark.envs import make as make_env
+from bellmark.envs.goals import GoalTask
 from gymnasium import spaces
 
 KEYS = ("observation", "achieved_goal", "desired_goal")
@@ -169,6 +170,28 @@ def test_a_point_finds_its_goal_with_hindsight():
     assert evaluate(agent, make_env(Point, 4), 40, seed=0).returns.mean() > -10, "twelve steps at most, of twenty"
 
 
+class OneVerdict(Point):
+    """Judges a pair of goals, as the mazes of gymnasium-robotics do: their norm has no axis."""
+
+    def compute_reward(self, achieved, desired, info):
+        return float(np.linalg.norm(achieved - desired))
+
+    def compute_terminated(self, achieved, desired, info):
+        return np.array([np.linalg.norm(achieved - desired) <= 0.45])
+
+
+def test_a_judge_of_single_goals_is_asked_about_each():
+    task, rng = GoalTask(make_env(OneVerdict)), np.random.default_rng(0)
+    achieved, desired = rng.uniform(-1, 1, (2, 50, 2)).astype(np.float32)
+    distance = np.linalg.norm(achieved - desired, axis=1)
+    assert 0 < (distance <= 0.45).sum() < 50
+    for rows in (slice(0, 50), slice(0, 1)):
+        reward, ended = task.judge(achieved[rows], desired[rows])
+        np.testing.assert_allclose(reward, distance[rows], rtol=1e-6)
+        np.testing.assert_array_equal(ended, distance[rows] <= 0.45)
+        assert (reward.dtype, ended.dtype) == (np.float32, bool)
+
+
 def test_environments_in_other_processes_judge_here():
     env = make_env(Point, 2, backend="async")
     agent = make("sac", env, replay="hindsight", start=20, batch_size=8, hidden=(8,)).learn(80)
@@ -187,3 +210,5 @@ def test_what_cannot_be_done_is_named():
         make("dqn", "bellmark/BitFlipping-v0", replay="hindsight", n_step=2).learn(10)
     with pytest.raises(UnsupportedSpace, match="has no goals"):
         make("dqn", "CartPole-v1", replay="hindsight").learn(10)
+    with pytest.raises(InvalidSetting, match="clip_reward = False"):
+        make("dqn", "bellmark/BitFlipping-v0", replay="hindsight", clip_reward=True).learn(10)

@@ -231,6 +231,15 @@ def test_normalised_values_are_clipped_and_epsilon_is_added_to_the_deviation():
     assert Normalizer((1,))(torch.tensor([[0.25]])).item() == pytest.approx(0.25)
 
 
+def test_a_dimension_that_never_moved_is_only_shifted():
+    """Else its first movement would be multiplied by 1 / epsilon."""
+    normalizer = Normalizer((3,))
+    for _ in range(7):
+        normalizer.update(torch.tensor([[0.1, 0.0, 1.0], [0.1, 0.0, 3.0]]))
+    moved = normalizer(torch.tensor([[0.6, 0.5, 2.5]]))
+    torch.testing.assert_close(moved, torch.tensor([[0.5, 0.5, 0.5]]))
+
+
 def test_hooks_of_a_network_are_called():
     """The direct call leaves nothing out that somebody waits for."""
     net, seen = mlp(3, (4,), 2), []

@@ -108,6 +108,8 @@ def test_at_least_one_environment():
         ("LunarLander-v3", "sync", "Box2D", "box2d"),
         ("ALE/Pong-v5", "sync", "ale_py", "atari"),
         ("CartPole-v1", "envpool", "envpool", "envpool"),
+        ("FetchReach-v4", "sync", "gymnasium_robotics", "robotics"),
+        ("dm_control/cartpole-balance-v0", "sync", "shimmy", "dm_control"),
     ],
 )
 def test_a_missing_package_is_answered_with_what_to_install(env_id, backend, module, extra):
@@ -119,6 +121,51 @@ def test_a_missing_package_is_answered_with_what_to_install(env_id, backend, mod
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert f"pip install 'bellmark[{extra}]'" in done.stdout
     assert issubclass(MissingExtra, ImportError)
+
+
+ROBOTICS = """
+import gymnasium, numpy as np
+from gymnasium import spaces
+
+class Reach(gymnasium.Env):
+    action_space = spaces.Box(-1, 1, (2,))
+    observation_space = spaces.Dict({key: spaces.Box(-1, 1, (2,)) for key in ("achieved_goal", "desired_goal")})
+
+    def reset(self, *, seed=None, options=None):
+        return {key: np.zeros(2, np.float32) for key in self.observation_space}, {}
+
+gymnasium.register("FetchReach-v4", entry_point=Reach)
+"""
+SHIMMY = ROBOTICS.replace("FetchReach-v4", "dm_control/reach-v0")
+
+
+@pytest.mark.parametrize("backend", ["sync", "async"])
+@pytest.mark.parametrize(
+    ("env_id", "module", "code"),
+    [("FetchReach-v4", "gymnasium_robotics", ROBOTICS), ("dm_control/reach-v0", "shimmy", SHIMMY)],
+)
+def test_a_package_registers_its_environments_when_one_is_made(env_id, module, code, backend, tmp_path):
+    (tmp_path / f"{module}.py").write_text(code)
+    program = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        "from bellmark.envs import make\nfrom bellmark.agents.core.errors import UnknownName\n"
+        f"make('CartPole-v1'); print({module!r} in sys.modules)\n"
+        f"with make({env_id!r}, 2, backend={backend!r}) as env: print(env.spec.obs_shape, env.reset(0).shape)\n"
+        f"try: make({env_id[:-1] + '9'!r})\nexcept UnknownName as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    first, second, third = done.stdout.splitlines()
+    assert (first, second) == ("False", "(4,) (2, 4)") and env_id in third
+
+
+def test_ids_of_robotics_are_not_taken_from_others(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gymnasium_robotics", None)
+    gymnasium.register("FetchMine-v0", entry_point="gymnasium.envs.classic_control:CartPoleEnv")
+    try:
+        with make("FetchMine-v0") as env:
+            assert env.spec.obs_shape == (4,)
+    finally:
+        del gymnasium.registry["FetchMine-v0"]
 
 
 def test_importing_the_package_imports_no_environments():

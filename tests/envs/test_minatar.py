@@ -65,6 +65,19 @@ def test_columns_and_seeds_have_their_own_random_streams():
     assert (first != other).any() and (first[:, 0] != first[:, 1]).any()
 
 
+def test_a_seed_forgets_the_action_before():
+    """Half of the first steps repeat an action: that of the game itself, none, and not that of the episode before."""
+    with make("MinAtar/Freeway-v0", sticky_actions=0.5) as env:
+        game, first = env.env.envs[0].unwrapped, []
+        for seed in [*range(20), *range(20)]:
+            env.reset(seed)
+            env.step(np.array([4]))
+            first.append(game.last_action)
+            for action in (1, 3, 1, 3):
+                env.step(np.array([action]))
+    assert first[:20] == first[20:] and set(first) == {0, 4}
+
+
 def test_the_protocol_is_in_the_settings():
     with make("MinAtar/Breakout-v1") as env, make("MinAtar/Breakout-v1", sticky_actions=0.0) as plain:
         assert env.settings["kwargs"] == {"sticky_actions": 0.1, "difficulty_ramping": True}

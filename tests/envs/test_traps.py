@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import gymnasium
 import numpy as np
 import pytest
@@ -120,20 +118,3 @@ def test_versions_of_a_task_differ():
             steps = [env.step(np.ones((1, 1), np.float32)) for _ in range(30)]
             rewards[env_id] = next(float(step.reward[0]) for step in steps if step.terminated[0])
     assert rewards == {"InvertedPendulum-v4": 1.0, "InvertedPendulum-v5": 0.0}
-
-
-def test_dm_control_through_shimmy():
-    pytest.importorskip("shimmy")
-    pytest.importorskip("dm_control")
-    import mujoco
-
-    if int(mujoco.__version__.split(".")[0]) >= 4:
-        pytest.skip(f"dm_control does not run with mujoco {mujoco.__version__}, which the extra dm_control forbids")
-    if sys.platform == "linux":
-        pytest.MonkeyPatch().setenv("MUJOCO_GL", "disable")
-    with make("dm_control/cartpole-balance-v0", 2) as env:
-        env.reset(0)
-        assert env.spec.obs_shape == (5,)
-        for _ in range(1000):
-            step = env.step(np.zeros((2, 1), np.float32))
-        assert step.truncated.all() and not step.terminated.any()

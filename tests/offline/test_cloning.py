@@ -9,7 +9,7 @@ import pytest
 import torch
 from bellmark.agents.core.buffer import Buffer
 from bellmark.agents.core.policies import Normal
-from bellmark.offline.trajectories import best_episodes, trajectories
+from bellmark.offline.trajectories import best_episodes, select, trajectories
 from helpers import build, filled_buffer, spec_of
 from recorded import episodes_of
 
@@ -43,7 +43,7 @@ def test_best_episodes_by_enumeration(fraction):
             if data.terminated[row, 0] or data.truncated[row, 0]:
                 episodes.append(rewards)
                 rewards = []
-    assert not rewards
+    assert rewards, "an episode that was left off is none of the best"
     ranked = sorted(episodes, key=lambda episode: -sum(reward for reward, _ in episode))
     rows = sorted(row for episode in ranked[: int(fraction * len(episodes))] for _, row in episode)
     best = best_episodes(data, fraction)
@@ -130,3 +130,38 @@ def test_what_is_kept_is_found_once():
     assert agent._best is kept
     assert kept.transitions < data.transitions / 3
     torch.testing.assert_close(agent.obs_normalizer.mean.float(), kept.obs[kept.valid].mean(0))
+
+
+@pytest.mark.parametrize("name", ["bc", "top_bc"])
+def test_validation_is_the_loss_on_what_is_set_aside_and_draws_nothing(name):
+    agent, twin, data = build(name, False), build(name, False), filled_buffer(spec_of(False), 600)
+    found = trajectories(data)
+    aside, kept = (select(data, found.transitions(np.arange(len(found.first))[part::2])) for part in (0, 1))
+    losses = []
+
+    class Validate:
+        every = 5
+
+        def __call__(self, status):
+            losses.append(agent.validate(aside)["actor_loss"].item())
+
+    for one, hooks in ((agent, [Validate()]), (twin, [])):
+        torch.manual_seed(0)
+        one.fit(kept, 20, hooks=hooks)
+    assert len(losses) == 4 and losses[0] > losses[-1]
+    for mine, theirs in zip(agent.state().values(), twin.state().values(), strict=True):
+        assert torch.equal(mine, theirs)
+    rows = aside if name == "bc" else best_episodes(aside, agent.config.fraction)
+    index = rows.valid_index()
+    obs = agent.obs_normalizer(data.observations(index))
+    error = (agent.actor(obs) - data.action.flatten(0, 1)[index]).square().mean()
+    assert losses[-1] == pytest.approx(error.item(), rel=1e-5)
+
+
+def test_at_most_so_many_transitions_are_validated(monkeypatch):
+    agent, data = build("bc", True), filled_buffer(spec_of(True), 100)
+    seen = []
+    monkeypatch.setattr(agent, "actor_loss", lambda batch: seen.append(batch.row) or torch.zeros(()))
+    monkeypatch.setattr("bellmark.offline.bc.VALIDATED", 30)
+    agent.validate(data)
+    assert torch.equal(seen[0], data.valid_index()[::4])

@@ -182,6 +182,22 @@ def test_a_replay_buffer_is_written_in_time_order_with_its_gaps_as_timeouts():
     assert ended[-1] and (obs[1:][~ended[:-1]] == next_obs[:-1][~ended[:-1]]).all()
 
 
+def test_a_replay_buffer_gives_back_the_rewards_of_the_environment():
+    """Those of an agent that went on online with the changed rewards of its data are changed back."""
+    with counting(2) as env:
+        agent = build("td3", False, spec=env.spec, buffer_size=64, start=1000)
+        agent.env, agent.buffer = env, online_buffer(agent, 2)
+        agent.buffer.reward_change = (0.1, -1.0)
+        agent.learn(60)
+        (part,) = remembered(agent)
+        assert agent.buffer.reward[agent.buffer.valid].max() < 1.0
+        agent.buffer.reward_change = (0.0, -1.0)
+        with pytest.raises(InvalidSetting, match="rewards times 0"):
+            next(remembered(agent))
+    np.testing.assert_allclose(part["rewards"], part["actions"][:, 0] + part["next_observations"][:, 1], atol=1e-4)
+    assert part["rewards"].dtype == np.float32
+
+
 def test_medium_is_nearest_to_a_third_of_the_way_from_random_to_the_expert():
     assert third([0.0, 900.0, 1100.0, 3000.0], expert=3000.0, random=0.0) == 1
     assert third([-1200.0, -900.0, -200.0], expert=-150.0, random=-1250.0) == 1

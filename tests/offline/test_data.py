@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from pathlib import Path
 
 import h5py
@@ -12,7 +13,9 @@ import pytest
 import torch
 from bellmark.agents.core.errors import InvalidData, InvalidSetting, UnknownName
 from bellmark.offline import d4rl
+from bellmark.offline.card import card
 from bellmark.offline.dataset import Dataset, Options, dataset
+from bellmark.offline.sources import env_keywords
 
 
 def write(path: Path, columns: dict[str, np.ndarray]) -> Path:
@@ -70,6 +73,20 @@ def test_hand_made_file_with_successors_keeps_every_transition(tmp_path):
     assert data.episode_lengths.tolist() == [3, 3, 1]
     assert (data.recorded, data.buffer.transitions, data.episodes.unfinished) == (9, 9, 2)
     assert data.boundaries == "terminals and timeouts"
+
+
+@pytest.mark.parametrize("successors", [True, False])
+@pytest.mark.parametrize("options", [{}, {"memory_map": True}])
+def test_an_unfinished_tail_is_no_cut_off_episode(tmp_path, successors, options):
+    data = dataset(write(tmp_path / "mine.hdf5", recording(**HAND, successors=successors)), **options)
+    known = data.returns_to_go()[data.buffer.valid.flatten()].tolist()
+    assert known == ([6, 5, 3, 15, 11, 6, 7] if successors else [6, 5, 3, 9, 5, 7]) + [-np.inf] * (1 + successors)
+    assert card(data)["ends"] == {"terminated": 2, "truncated": 1, "left_off": 1}
+    columns = recording(**HAND, successors=successors) | {"timeouts": np.isin(np.arange(9), [5, 6, 8])}
+    ended = dataset(write(tmp_path / "ended.hdf5", columns), **options)
+    assert ended.returns_to_go()[ended.buffer.valid.flatten()].isfinite().all()
+    assert card(ended)["ends"] == {"terminated": 2, "truncated": 2, "left_off": 0}
+    assert transitions(ended) == transitions(data)
 
 
 def test_hand_made_file_without_successors_drops_the_last_transition_of_cut_off_episodes(tmp_path):
@@ -215,6 +232,54 @@ def test_a_file_is_scored_by_the_environment_that_it_names(tmp_path):
     assert data.env_id == "Pendulum-v1" and data.env_kwargs == {}
     assert "not D4RL's environment (counterpart: HalfCheetah-v4)" in data.protocol
     assert data.metadata == {"environment": "Pendulum-v1, gymnasium 1.4.0", "seed": 3}
+
+
+SETTINGS = {  # what a file says of its environment: the horizon that is taken over, and the keywords that are not
+    "horizon": ('{"env_id": "Pendulum-v1", "kwargs": {"max_episode_steps": 50}}', 50, []),
+    "other keywords": ('{"env_id": "Pendulum-v1", "kwargs": {"max_episode_steps": 50, "g": 1}}', 50, ["g"]),
+    "no keywords": ('{"env_id": "Pendulum-v1", "kwargs": {}}', 0, []),
+    "another environment": ('{"env_id": "Pendulum-v0", "kwargs": {"max_episode_steps": 50, "g": 1}}', 0, []),
+    "0": ('{"env_id": "Pendulum-v1", "kwargs": {"max_episode_steps": 0}}', 0, ["max_episode_steps"]),
+    "bool": ('{"env_id": "Pendulum-v1", "kwargs": {"max_episode_steps": true}}', 0, ["max_episode_steps"]),
+    "text": ('{"env_id": "Pendulum-v1", "kwargs": {"max_episode_steps": "50"}}', 0, ["max_episode_steps"]),
+    "no name": ('{"env_id": "Pendulum-v1", "kwargs": {"\\u001b[31m": 1}}', 0, []),
+    "no table": ('{"env_id": "Pendulum-v1", "kwargs": [50]}', 0, []),
+    "no settings": ("[1]", 0, []),
+    "no JSON": ("{", 0, []),
+    "number": (3, 0, []),
+}
+
+
+@pytest.mark.parametrize("case", SETTINGS)
+def test_of_the_environment_of_a_collection_only_the_horizon_is_taken_over(tmp_path, case):
+    stated, horizon, missing = SETTINGS[case]
+    columns = recording([2], [5], 9)
+    columns |= {**_pendulum(columns), "metadata/environment": "Pendulum-v1", "metadata/env_settings": stated}
+    path = write(tmp_path / "mine.hdf5", columns)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        data = dataset(path)
+    assert data.env_kwargs == ({"max_episode_steps": horizon} if horizon else {})
+    assert data.missing_keywords == missing
+    assert [f"with {', '.join(missing)}, which" in str(w.message) for w in warned] == [True] * bool(missing)
+    assert dataset(path, env_id="").env_kwargs == {}
+
+
+def test_a_horizon_of_the_data_goes_before_that_of_d4rl(tmp_path):
+    columns = {"observations": np.zeros((9, 11), np.float32), "actions": np.zeros((9, 3), np.float32)}
+    columns = recording([2], [5], 9, successors=False) | columns
+    settings = '{"env_id": "Hopper-v4", "kwargs": {"max_episode_steps": 50}}'
+    columns |= {"metadata/environment": "Hopper-v4", "metadata/env_settings": settings}
+    data = dataset(write(tmp_path / "hopper-mine.hdf5", columns))
+    assert data.env_kwargs == {"max_episode_steps": 50}
+    assert "evaluation environment Hopper-v4, a horizon of 50, not D4RL's 1000, data" in data.protocol
+
+
+def test_what_every_game_is_made_with_is_not_missing():
+    game = {"env_id": "ALE/Pong-v5", "kwargs": {"sticky_actions": 0.25, "life_loss": True, "noops": 30}}
+    assert env_keywords({"env_settings": json.dumps(game)}, "ALE/Pong-v5") == (0, ["noops"])
+    game = {"env_id": "MinAtar/Breakout-v1", "kwargs": {"sticky_actions": 0.0, "difficulty_ramping": True}}
+    assert env_keywords({"env_settings": json.dumps(game)}, "MinAtar/Breakout-v1") == (0, ["sticky_actions"])
 
 
 def test_a_file_of_no_known_task_has_no_score_unless_one_is_stated(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from bellmark.agents.core.errors import InvalidSetting
+from bellmark.agents.core.registry import agent_class
 from bellmark.offline.e2o import weighted_min_pair
 from bellmark.offline.edac import likeness
 from bellmark.offline.sac_rnd import Predictor, Prior
@@ -117,6 +118,11 @@ def test_novelty_is_in_deviations_of_all_errors_of_the_first_updates():
     for i in range(3):
         agent.step(one_batch(agent, seed=i))
     torch.testing.assert_close(agent.novelty(batch.obs, batch.action), before, rtol=0, atol=0)
+
+
+def test_sac_rnd_has_no_delay_of_the_actor_to_set():
+    with pytest.raises(InvalidSetting, match="leave actor_delay out"):
+        agent_class("sac_rnd").config.override({"actor_delay": 2})
 
 
 def test_first_updates_train_the_predictor_alone():

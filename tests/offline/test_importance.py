@@ -119,6 +119,25 @@ def test_an_action_that_the_judged_policy_never_takes_counts_nothing():
     assert importance.ordinary(trials, 1.0).tolist() == [0.0, 2.0]
 
 
+UNSUPPORTED = {
+    "everywhere": ([[-np.inf, 0.0], [0.0, -np.inf]], {"wis", "wpdis", "wdr"}),
+    "after the first step": ([[0.0, -np.inf], [0.0, -np.inf]], {"wis", "wpdis", "wdr"}),
+    "in one episode": ([[-np.inf, 0.0], [0.0, 0.0]], set()),
+}
+
+
+@pytest.mark.parametrize("case", UNSUPPORTED)
+def test_where_nothing_supports_the_policy_there_is_no_estimate_and_no_interval(case):
+    log_ratio, unknown = UNSUPPORTED[case]
+    trials = Trials(np.array(log_ratio), np.ones((2, 2)), np.zeros((2, 2)), np.zeros((2, 2)))
+    found = {name: [of(trials, 1.0).mean(), *interval(of, trials, 1.0)] for name, of in ESTIMATORS.items()}
+    assert {name for name, values in found.items() if np.isnan(values).any()} == unknown
+    assert all(np.isnan(found[name]).all() for name in unknown)
+    assert importance.effective_size(trials) == (0.0 if unknown else 1.0)
+    if not unknown:  # of the draws, those of the first episode alone give none
+        assert found["wis"] == [2.0, 2.0, 2.0]
+
+
 def test_the_bootstrap_covers_the_true_value_about_as_often_as_it_says():
     chances, trials = listed()
     rng, covered = np.random.default_rng(1), 0

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
+
 import bellmark
 import h5py
 import numpy as np
 import pytest
 import torch
+from bellmark.agents.core import checkpoint
 from bellmark.agents.core.errors import InvalidData, InvalidSetting
-from bellmark.offline.dataset import dataset
-from bellmark.offline.trajectories import select, trajectories
+from bellmark.offline.dataset import Options, dataset
+from bellmark.offline.returns import ReturnsToGo
+from bellmark.offline.trajectories import best_episodes, select, trajectories
 from bellmark.offline.weighting import Weighted, episode_weights
 
 LENGTHS, RETURNS = (4, 2, 3, 5, 1, 2), (1.0, 6.0, 3.0, 2.0, 5.0, 4.0)
@@ -149,6 +154,49 @@ def test_a_view_learns_on_and_goes_online_with_what_it_shows(path):
     assert type(online.sampler).__name__ == "Sampler"
     with pytest.raises(InvalidSetting, match="replay='prioritized' does not know the data's weighting"):
         bellmark.make("td3_bc", data, hidden=(4,), replay="prioritized").fit(data, updates=1)
+
+
+@pytest.mark.parametrize("replay", ["uniform", "reshuffled"])
+def test_another_view_of_the_same_data_is_another_data_set(path, replay):
+    data = dataset(path, validation=0.5)
+    agent = bellmark.make("td3_bc", data, seed=0, hidden=(4,), batch_size=8, replay=replay)
+    agent.fit(data, updates=1)
+    first = agent.buffer
+    agent.fit(data, updates=1)
+    assert agent.buffer is first, "it goes on with what it knows of the rows"
+    for view in (data.validation, best_episodes(data.buffer, 0.4), data.buffer):
+        agent.fit(view, updates=1)
+        assert rows_of(agent.buffer) == rows_of(view)
+        (batch,) = agent.sample(agent.buffer)
+        assert set(batch.row.tolist()) <= set(view.valid_index().tolist())
+
+
+def test_a_checkpoint_names_the_data(path, tmp_path):
+    data = dataset(path, reward_scale=0.5)
+    agent = bellmark.make("td3_bc", data, seed=0, hidden=(4,), batch_size=8)
+    agent.fit(data.buffer, updates=1)
+    assert agent.learnt_from == (), "a buffer has no name"
+    agent.fit(data, updates=1)
+    agent.save(tmp_path / "a.bell")
+    other = bellmark.load(tmp_path / "a.bell")
+    (known,) = other.learnt_from
+    assert (known["id"], known["sha256"]) == ("mine", hashlib.sha256(path.read_bytes()).hexdigest())
+    assert Options(**known["options"]) == data.options
+    other.fit(data, updates=1)
+    assert other.learnt_from == copy.deepcopy(agent).learnt_from == (known,), "the same data are named once"
+    other.fit(dataset(path), updates=1)
+    other.save(tmp_path / "b.bell")
+    scales = [known["options"]["reward_scale"] for known in checkpoint.read(tmp_path / "b.bell")[0]["data"]]
+    assert scales == [0.5, 1.0]
+
+
+def test_returns_to_go_of_another_view_are_its_own(path):
+    data, returns = dataset(path, validation=0.5), ReturnsToGo(0.5)
+    for view in (data.buffer, data.validation, data.buffer):
+        returns.agree(view)
+        fresh = ReturnsToGo(0.5)
+        fresh.agree(view)
+        assert torch.equal(returns.column, fresh.column)
 
 
 def test_select_is_a_data_set_of_its_own(path):

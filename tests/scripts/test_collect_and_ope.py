@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 
+import gymnasium
 import h5py
 import numpy as np
 import pytest
 from bellmark.agents.core.buffer import Buffer
+from bellmark.offline.card import card, problems
 from bellmark.offline.dataset import dataset
 
 TRAIN = ["train", "dqn", "--env", "CartPole-v1", "--num-envs", 2, "--steps", 300, "--hidden", 8, "--start", 50]
@@ -103,7 +105,67 @@ def test_checkpoints_are_judged_and_ranked(run, bellmark, rows, here):
 def test_without_log_probabilities_or_environment_there_is_fitted_evaluation_alone(run, bellmark, rows, here):
     assert bellmark("collect", "expert", run, *SMALL, "--deterministic", "--out", "data.hdf5")[0] == 0
     words = ["--data", "data.hdf5", "--updates", 5, "--hidden", 8, "--episodes", 0, "--out", "o"]
-    assert bellmark("ope", run / "last.bell", *words)[0] == 0
+    status, out, _ = bellmark("ope", run / "last.bell", *words)
+    assert status == 0
     (row,) = rows(here / "o" / "estimates.csv")
     assert "fqe" in row and "is" not in row and "true" not in row
+    assert out.count("importance sampling is left out: the data have no infos/action_log_probs: name the policy") == 1
     assert not (here / "o" / "calibration.png").exists()
+
+
+def test_estimates_without_support_are_left_out_with_the_reason(run, bellmark, rows, here):
+    """No greedy policy takes the actions of a random one for long."""
+    assert bellmark("collect", "random", *SMALL, "--out", "data.hdf5")[0] == 0
+    words = ["--data", "data.hdf5", "--updates", 5, "--hidden", 8, "--episodes", 2]
+    status, out, errors = bellmark("ope", run, *words)
+    assert status == 0, errors
+    assert {row["wis"] for row in rows(here / "ope" / "estimates.csv")} == {"nan"}
+    assert out.count("no estimate, so no ranking, by wis, wpdis, wdr: no episode of the data could be its own") == 3
+    ranked = {row["estimator"] for row in rows(here / "ope" / "selection.csv")}
+    assert "fqe" in ranked and not ranked & {"wis", "wpdis", "wdr"}
+
+
+def test_a_deterministic_policy_of_continuous_actions_is_judged_without_importance_sampling(bellmark, here):
+    train = ["train", "td3", "--env", "Pendulum-v1", "--steps", 60, "--start", 30, "--batch-size", 8, "--hidden", 8]
+    assert bellmark(*train, "--eval-episodes", 0, "--no-progress", "--run", "run")[0] == 0
+    small = ["--env", "Pendulum-v1", "--env-kwargs", "max_episode_steps = 30", "--num-envs", 1, "--steps", 90]
+    assert bellmark("collect", "random", *small, "--out", "data.hdf5")[0] == 0
+    words = ["--data", "data.hdf5", "--updates", 5, "--hidden", 8, "--episodes", 0]
+    for more, why in {(): "a deterministic policy", ("--stochastic",): "the policy of 'td3'"}.items():
+        status, out, errors = bellmark("ope", "run", *words, *more)
+        assert status == 0 and f"importance sampling is left out: {why} has no density" in out, errors
+
+
+def test_data_are_judged_in_the_environment_that_they_are_from(run, bellmark, rows, here):
+    """The horizon of the collection is taken over; what else shaped its environment is named."""
+    small = [*SMALL, "--env-kwargs", "max_episode_steps = 7, sutton_barto_reward = true"]
+    assert bellmark("collect", "expert", run, *small, "--out", "data.hdf5")[0] == 0
+    with pytest.warns(UserWarning, match="recorded in CartPole-v1 with sutton_barto_reward, which"):
+        data = dataset("data.hdf5")
+    assert data.env_kwargs == {"max_episode_steps": 7} and data.missing_keywords == ["sutton_barto_reward"]
+    assert any("with sutton_barto_reward" in problem for problem in problems(data, card(data)))
+    words = ["--data", "data.hdf5", "--updates", 5, "--hidden", 8, "--episodes", 5, "--gamma", 1]
+    with pytest.warns(UserWarning, match="sutton_barto_reward"):
+        assert bellmark("ope", run / "last.bell", *words)[0] == 0
+    (row,) = rows(here / "ope" / "estimates.csv")
+    assert float(row["true"]) == 7.0
+
+
+def test_a_zip_without_its_statistics_is_refused_unless_it_is_allowed(bellmark, here):
+    sb3 = pytest.importorskip("stable_baselines3")
+    from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+    env = VecNormalize(DummyVecEnv([lambda: gymnasium.make("CartPole-v1")]))
+    sb3.PPO("MlpPolicy", env, n_steps=8, batch_size=8, device="cpu").learn(8).save("normalized.zip")
+    sb3.PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8, device="cpu").learn(8).save("plain.zip")
+    collect = ["collect", "expert", *SMALL, "--out"]
+    status, _, errors = bellmark(*collect, "refused.hdf5", "normalized.zip")
+    assert status == 1 and "--allow-unnormalized" in errors and not (here / "refused.hdf5").exists()
+    with pytest.warns(UserWarning, match="VecNormalize"):
+        assert bellmark(*collect, "allowed.hdf5", "normalized.zip", "--allow-unnormalized")[0] == 0
+    assert bellmark(*collect, "plain.hdf5", "plain.zip")[0] == 0
+    words = ["--data", "plain.hdf5", "--updates", 5, "--hidden", 8, "--episodes", 0]
+    status, _, errors = bellmark("ope", "normalized.zip", *words)
+    assert status == 1 and "normalized.zip was trained on what VecNormalize made of observations" in errors
+    status, _, errors = bellmark("ope", "plain.zip", "--behaviour", "normalized.zip", *words)
+    assert status == 1 and "--allow-unnormalized" in errors

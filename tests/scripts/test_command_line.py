@@ -146,22 +146,77 @@ def test_shipped_settings_are_valid_and_say_where_they_come_from(path):
     assert settings.source
     kind = agent_class(agent_of(path))
     assert set(settings.agent) <= set(kind.config.override(settings.agent).to_dict())
-    task = tuned.task(path)
-    if task in references():
+    tasks = tuned.tasks(path)
+    if set(tasks) <= {*references()}:
         options = dataclasses.replace(fit.Options(data="x"), **settings.run)
         assert options.updates + options.learn_steps >= 10_000
         assert set(settings.data) <= set(dataclasses.asdict(dataclasses.replace(DataOptions(), **settings.data)))
     else:
         assert dataclasses.replace(train.Options(env="x"), **settings.run).steps >= 10_000
         namespaces = {"ALE", *(known.namespace for known in gymnasium.registry.values())}
-        assert task in gymnasium.registry or task in namespaces
+        assert {*tasks} <= {*gymnasium.registry, *namespaces}
         assert not settings.data
-    assert tuned.find(kind.name, tuned.task(path)) == path
+    assert all(tuned.find(kind.name, task) == path for task in tasks), "two files are for the same task"
 
 
 def test_the_promised_settings_are_shipped():
-    found = {f"{agent_of(path)}/{tuned.task(path)}" for path in SHIPPED}
+    found = {f"{agent_of(path)}/{task}" for path in SHIPPED for task in tuned.tasks(path)}
     assert found >= {
         *("ppo/CartPole-v1", "ppo/LunarLander-v3", "dqn/CartPole-v1"),
         *("sac/Pendulum-v1", "td3/Pendulum-v1", "sac/HalfCheetah-v5", "td3/HalfCheetah-v5"),
+        *(f"{agent}/{task}" for agent in (*PUBLISHED, *PER_SET) for task in LOCOMOTION),
     }
+
+
+LOCOMOTION = [
+    f"{env}-{kind}-v2"
+    for env in ("halfcheetah", "hopper", "walker2d")
+    for kind in ("medium", "medium-replay", "medium-expert")
+]
+COMMON = {"gamma": 0.99, "learning_rate": 3e-4, "batch_size": 256, "normalize_obs": True, "schedule": "constant"}
+PUBLISHED = {
+    "bc": {**COMMON, "hidden": (256, 256)},
+    "top_bc": {**COMMON, "hidden": (256, 256), "fraction": 0.1},
+    "td3_bc": COMMON
+    | {"hidden": (256, 256), "tau": 0.005, "critics": 2, "actor_delay": 2, "alpha": 2.5}
+    | {"target_noise": 0.2, "target_noise_clip": 0.5},
+    "awac": {**COMMON, "hidden": (256, 256, 256), "tau": 0.005, "advantage_temperature": 0.3333, "max_weight": 100.0},
+}
+"""One setting for all nine sets of CORL's table."""
+PER_SET = {
+    "rebrac": (
+        ("actor_penalty", "critic_penalty"),
+        [
+            *((0.001, 0.01), (0.01, 0.001), (0.01, 0.1)),
+            *((0.01, 0.001), (0.05, 0.5), (0.1, 0.01)),
+            *((0.05, 0.1), (0.05, 0.01), (0.01, 0.01)),
+        ],
+    ),
+    "edac": (("critics", "diversity"), [*[(10, 1), (10, 1), (10, 5)], *[(50, 1)] * 3, *[(10, 1), (10, 1), (10, 5)]]),
+    "sac_n": (("critics",), [(n,) for n in (10, 10, 10, 500, 200, 200, 20, 20, 20)]),
+    "decision_transformer": (("target_return",), [(n,) for n in (12_000, 3_600, 5_000) for _ in range(3)]),
+    "iql": (("inverse_temperature", "expectile"), [(3.0, 0.7)] * 9),
+    "cql": (("penalty_weight", "actor_learning_rate"), [(10.0, 3e-5)] * 9),
+}
+"""Settings and their values on the nine sets, in the order of LOCOMOTION."""
+
+
+@pytest.mark.parametrize("agent", [*PUBLISHED, *PER_SET])
+def test_settings_of_the_published_results_are_those_that_were_published(agent):
+    for place, data in enumerate(LOCOMOTION):
+        path = tuned.find(agent, data)
+        config = agent_class(agent).config.override(tuned.read(path).agent)
+        names, values = PER_SET.get(agent, ((), ()))
+        expected = PUBLISHED.get(agent) or dict(zip(names, values[place], strict=True))
+        assert {name: getattr(config, name) for name in expected} == expected, data
+        updates = {"edac": 3_000_000, "sac_n": 3_000_000, "decision_transformer": 100_000}.get(agent, 1_000_000)
+        assert tuned.read(path).run["updates"] == updates
+
+
+def test_one_file_for_several_data_sets(bellmark):
+    options = fit.Options(data="halfcheetah-medium-v2")
+    words = ["--data", "halfcheetah-medium-v2", "--tuned"]
+    options, config = arguments.with_settings("awac", "data", options, agent_class("awac").config, words)
+    assert (options.updates, config.advantage_temperature) == (1_000_000, 0.3333)
+    status, _, err = bellmark("fit", "awac", "--data", "pen-human-v1", "--tuned")
+    assert status == 1 and "no shipped file of awac's settings" in err

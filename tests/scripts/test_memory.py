@@ -85,6 +85,13 @@ def test_usage_is_in_bytes():
     assert after < limit
 
 
+@pytest.mark.parametrize(("size", "said"), [(2_000_000, True), (1000, False)])
+def test_large_buffers_are_announced_in_python_as_well(size, said):
+    program = f"import bellmark; bellmark.make('dqn', 'CartPole-v1', buffer_size={size}).make_buffer(1)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (f"a buffer of {size + 1:,} rows x 1 columns x" in done.stderr) == said
+
+
 def test_large_buffers_are_announced_before_they_take_memory(capsys):
     from bellmark.agents.core.buffer import Buffer
     from bellmark.agents.core.spec import Spec

@@ -60,6 +60,20 @@ def test_a_run_folder_holds_everything(finished, rows, small_ppo):
     assert "buffer" not in checkpoint.read(folder.best)[0]
 
 
+def test_the_protocol_of_evaluations_is_that_of_their_environment(bellmark, here):
+    """Lives are lost within an episode of an evaluation, whatever ends one in training."""
+    pytest.importorskip("ale_py")
+    words = ["train", "ppo", "--env", "ALE/Pong-v5", "--env-kwargs", "life_loss = true, max_frames = 40", "--steps", 16]
+    words += ["--rollout-length", 8, "--batch-size", 8, "--epochs", 1, "--eval-episodes", 1, "--run", "pong"]
+    assert bellmark(*words)[0] == 0
+    manifest = RunFolder(here / "pong").manifest()
+    assert bellmark("evaluate", "pong", "--episodes", 1, "--json", "score.json")[0] == 0
+    score = json.loads((here / "score.json").read_text())
+    assert manifest["env"]["kwargs"]["life_loss"] is True
+    assert manifest["evaluation"]["env"]["kwargs"] == manifest["env"]["kwargs"] | {"life_loss": False}
+    assert manifest["evaluation"]["env"] == {name: score["env_settings"][name] for name in ("env_id", "kwargs")}
+
+
 def test_tensorboard_has_the_names_of_stable_baselines3(finished, rows):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

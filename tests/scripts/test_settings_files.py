@@ -19,6 +19,8 @@ BAD = {
     "run is no table": (b"run = 3", "'run' must be a table [run]"),
     "agents are many": (b"[[agent]]\ngamma = 1", "'agent' must be a table [agent]"),
     "source is no text": (b"source = 1", "'source' must be a text"),
+    "tasks are no texts": (b"tasks = ['a', 1]", "'tasks' must be a list of texts"),
+    "tasks are no list": (b"tasks = 'a'", "'tasks' must be a list of texts"),
     "beyond 64 bits": (b"[agent]\nbatch_size = 0x" + b"f" * 17, "the setting batch_size must be a number"),
     "date": (b"[agent]\ngamma = 1979-05-27", "the setting gamma must be a number"),
     "table": (b"[agent.hidden]\na = 1", "the setting hidden must be a number"),
@@ -52,7 +54,7 @@ def test_files_that_cannot_be_read(tmp_path):
 
 def test_what_is_right_is_read(tmp_path):
     (tmp_path / "mine.toml").write_text('source = "é"\n[run]\nsteps = 5\n[agent]\nhidden = [8, 4]\nclip = 1')
-    assert tuned.read(tmp_path / "mine.toml") == ("é", {"steps": 5}, {"hidden": [8, 4], "clip": 1}, {})
+    assert tuned.read(tmp_path / "mine.toml") == ("é", {"steps": 5}, {"hidden": [8, 4], "clip": 1}, {}, [])
 
 
 @pytest.mark.parametrize("name", find_agents())
