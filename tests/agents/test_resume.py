@@ -16,6 +16,7 @@ from bellmark.agents.core.agent import Agent
 from bellmark.agents.core.errors import InvalidCheckpoint
 from bellmark.agents.core.loop import online_buffer, run
 from bellmark.agents.core.registry import agent_class
+from bellmark.envs import make
 from helpers import (
     CASES,
     ENVS,
@@ -51,7 +52,7 @@ class StopAt:
 def online(name, discrete, hooks=(), env=None, **settings):
     """A short training, in `env` or in two of ENVS."""
     settings = small(agent_class(name), **SETTINGS | {"buffer_size": 150} | settings)
-    agent = bellmark.make(name, env or ENVS[discrete], seed=3, num_envs=2, **settings)
+    agent = bellmark.make(name, env or make(ENVS[discrete], 2), seed=3, **settings)
     run(agent, online_buffer(agent, agent.env.num_envs), agent.env, until=UNTIL, hooks=hooks)
     return agent
 

@@ -72,12 +72,12 @@ def test_next_actions_by_enumeration(n_step):
     rows = buffer.valid_index()
     batch = buffer.gather(rows, 0.9, n_step)
     action, continues = buffer.next_action(rows, n_step)
+    ended = (buffer.terminated | buffer.truncated)[:-1, 0] | ~buffer.valid[1:, 0]  # the data's end is none that is told
     for i, row in enumerate(rows.tolist()):
         last = row
-        while last - row < n_step - 1 and not (buffer.terminated[last, 0] or buffer.truncated[last, 0]):
+        while last - row < n_step - 1 and not ended[last]:
             last += 1
         assert torch.equal(batch.next_obs[i], buffer.obs[last + 1, 0])
-        over = bool(buffer.terminated[last, 0] or buffer.truncated[last, 0])
-        assert continues[i].item() == float(not over)
-        if not over:
+        assert continues[i].item() == float(not ended[last])
+        if not ended[last]:
             assert torch.equal(action[i], buffer.action[last + 1, 0])

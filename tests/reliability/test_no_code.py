@@ -18,6 +18,7 @@ ALLOWED = {
     "agents/core/registry.py find_agents": "imports the files that lie in the package's own folders",
     "envs/__init__.py __getattr__": "imports a module of the package, by a table in that file",
     "offline/__init__.py __getattr__": "imports a module of the package, by a table in that file",
+    "envs/making.py _register": "imports shimmy or gymnasium_robotics, by their names",
     "envs/minatar.py _load": "imports a game of the package minatar, by a table in that file",
     "agents/stable_baselines3_export.py _model": "imports sb3_contrib, by its name",
     "scripts/comparison/measured.py main": "imports one of two files of the package, named by `compare` itself",
