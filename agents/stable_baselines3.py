@@ -31,11 +31,11 @@ from .core.container import parse
 from .core.errors import InvalidCheckpoint
 from .core.nets import Linear
 from .core.registry import agent_class
+from .core.seeding import forked
 from .core.spec import Spec
 
 Places = Mapping[str, tuple[str, ...]]
-"""Our networks, and where theirs have their layers, in order: `a+b` side by side in one layer, `*` members of an
-ensemble. The first network is the one that acts."""
+"""Our networks and their layers in the zip, in order: `a+b` side by side, `*` an ensemble's members. The first acts."""
 
 PPO = {
     "actor_critic.actor": ("mlp_extractor.policy_net", "action_net"),
@@ -122,7 +122,7 @@ def build(settings: dict[str, Any], tensors: dict[str, Tensor], device: str | to
             options |= {"atoms": last.shape[-1], "drop": settings["top_quantiles_to_drop_per_net"]}
     elif len(set(hidden.values())) > 1:
         raise InvalidCheckpoint(f"its networks differ in their hidden layers {hidden}, ours are alike")
-    with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten: draw them from no stream
+    with forked(torch.device(device)):  # the initial weights are overwritten: draw them from no stream
         agent = kind(spec, kind.config.override(options), device=device)
     if log_std is not None:  # their actions are in the environment's units, ours in [-1, 1]
         middle, half = units(spec)

@@ -33,6 +33,11 @@ class Guard:
             self._mend("observation", values, step, droppable=False)
         return values
 
+    def restored(self, values: np.ndarray) -> None:
+        """Mends saved observations `[N, ...]` in place: they are as the environment gave them, already counted."""
+        if self.checks_obs:
+            _clip(values, LIMIT)
+
     def transition(self, reward: np.ndarray, next_obs: np.ndarray, obs: np.ndarray, step: int) -> np.ndarray | None:
         """Mends what a step gave in place. Gives the columns [N] to be dropped, None for none."""
         fine = _is_finite(reward)
@@ -68,8 +73,12 @@ class Guard:
                 f"({values[column]}): {remedy}, or set non_finite to 'skip' or 'clip'."
             )
         self.count += int(broken.sum())
-        np.nan_to_num(values, copy=False, nan=0.0, posinf=limit, neginf=-limit)
+        _clip(values, limit)
         return broken if self.mode == "skip" else np.zeros_like(broken)
+
+
+def _clip(values: np.ndarray, limit: float) -> None:
+    np.nan_to_num(values, copy=False, nan=0.0, posinf=limit, neginf=-limit)
 
 
 def _is_finite(values: np.ndarray) -> bool:

@@ -196,6 +196,7 @@ class VectorEnv:
         self._episodes = [Episode(float(reward_sum), int(length)) for reward_sum, length in state["episodes"]]
         self.successes.recent.extend(map(float, state["successes"]))
         self.obs = self.spec.encode_obs(raw_obs)
+        self._guard.restored(self.obs)
         return self.obs
 
     def close(self) -> None:

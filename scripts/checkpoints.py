@@ -85,6 +85,8 @@ def environment(env_id: str, kwargs: str, settings: dict[str, Any], num_envs: in
             if isinstance(error, BellmarkError):
                 raise
             raise InvalidSetting(f"'{env_id}' cannot be made with {keywords}: {error}") from error
+    if kwargs:
+        raise InvalidSetting("--env-kwargs needs --env: without it the environment is the one that the files name")
     if not settings:
         raise InvalidSetting("the agents' files do not say in which environment: name one with --env")
     changes = {"num_envs": num_envs} | ({"backend": "sync"} if settings.get("backend") == "async" else {})

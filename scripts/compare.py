@@ -106,6 +106,7 @@ def gather(arguments: Arguments, out: Path) -> tuple[list[Run], list[Published],
     from .comparison.contestants import parse
     from .comparison.runs import named
     from .run_folder import RunFolder
+    from .tasks import without_changes
 
     if not arguments.contestants:
         raise UsageError("say who is compared: bellmark compare td3 sb3:td3 --env Pendulum-v1; --help says more")
@@ -125,17 +126,18 @@ def gather(arguments: Arguments, out: Path) -> tuple[list[Run], list[Published],
     for planned in plan:
         folder = RunFolder(planned.job.folder)
         if planned.done and (run := readers.ours(folder)) is not None:
-            found.append(run._replace(contestant=planned.contestant, env=planned.task))
+            found.append(run._replace(contestant=planned.contestant))
     read: list[Run] = []
     published: list[Published] = []
-    wanted = {*arguments.env, *arguments.data}
+    named_tasks = {*arguments.env, *arguments.data}
+    wanted = lambda task: not named_tasks or {task, without_changes(task)} & named_tasks  # noqa: E731
     for contestant in (contestant for contestant in contestants if contestant.path is not None):
         runs, scores = readers.read(contestant.path)  # type: ignore[arg-type]
         several = len({run.contestant for run in runs}) > 1
-        for run in (run for run in runs if not wanted or run.env in wanted):
+        for run in (run for run in runs if wanted(run.env)):
             label = f"{contestant.label} {run.contestant}" if several else contestant.label
             read.append(run._replace(contestant=label if contestant.label else run.contestant))
-        published += [row for row in scores if not wanted or row.env in wanted]
+        published += [row for row in scores if wanted(row.env)]
     return found + named(read, [contestant.label for contestant in trained]), published, failed
 
 

@@ -81,6 +81,7 @@ def evaluate(arguments: Arguments) -> dict[str, Any]:
     with make(arguments.env, columns) if arguments.env else remake(settings, **changes) as env:
         if env.spec != agent.spec:
             raise InvalidSetting(f"'{env.env_id}' has {env.spec}, the agent was made for {agent.spec}: choose --env")
+        env.non_finite = agent.config.non_finite
         if picture is not None:
             title = f"{agent.name} on {env.env_id}, seed {seed}"
             forecast = return_distribution.forecast(agent, env, seed, deterministic=not arguments.stochastic)

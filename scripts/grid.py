@@ -58,6 +58,11 @@ class Job(NamedTuple):
         """Whether a row of the results is this job's."""
         return (row["name"], str(row["seed"])) == (self.name, str(self.seed))
 
+    @property
+    def line(self) -> str:
+        """What a user would type."""
+        return " ".join(["bellmark", *self.command, "--seed", str(self.seed)])
+
 
 class Results:
     """`<plan>.csv` with one row per run and `<plan>-curves.csv` with one per evaluation."""
@@ -71,7 +76,8 @@ class Results:
         self._lock = Lock()
 
     def has(self, job: Job) -> bool:
-        return any(job.owns(row) for row in self.final.rows)
+        """Whether this very command has been run: a row that another one made counts no more, and is replaced."""
+        return any(job.owns(row) and row["command"] == job.line for row in self.final.rows)
 
     def add(self, job: Job) -> dict[str, Any]:
         """Reads the run folder of a job that has ended well. The run's row comes last: it says that all is there."""
@@ -82,11 +88,13 @@ class Results:
         row |= {"episodes": last["episodes"], "returns": last["returns"], "lengths": last["lengths"]}
         row |= {"normalized_mean": last.get("normalized_mean", ""), "normalized_std": last.get("normalized_std", "")}
         row |= {"seconds": f"{seconds:.1f}", "clock_per_second": f"{int(last['clock']) / seconds:.1f}"}
-        row["command"] = " ".join(["bellmark", *job.command, "--seed", str(job.seed)])
+        row |= {"command": job.line, "code": (folder.manifest()["machine"] or {}).get("code", "")}
         with self._lock:
             others = [row for row in self.curves.rows if not job.owns(row)]
             points = [{**identity, **evaluation, **identity} for evaluation in evaluations]
             self.curves.replace([*others, *points])
+            if any(job.owns(row) for row in self.final.rows):
+                self.final.replace(row for row in self.final.rows if not job.owns(row))
             self.final.add(row)
         return row
 

@@ -84,6 +84,8 @@ class Log:
         """`validation` is what the agent does not learn from; its losses there are logged if it can `validate`."""
         self.every, self.validation = every, validation
         self.folder, self.events, self.disk, self.offset = folder, events, disk, offset
+        self.clock = -1
+        """That of the last row."""
         self.started = time.perf_counter() - elapsed
 
     @property
@@ -92,7 +94,7 @@ class Log:
         return time.perf_counter() - self.started
 
     def __call__(self, status: Status) -> None:
-        agent, clock = status.agent, self.offset + status.clock
+        agent, clock, self.clock = status.agent, self.offset + status.clock, status.clock
         values = {f"train/{name}": value for name, value in status.metrics().items()}
         validate = getattr(agent, "validate", None)
         if self.validation is not None and validate is not None:

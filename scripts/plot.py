@@ -15,6 +15,7 @@ from tyro.conf import Positional
 from ..agents.core.errors import InvalidCheckpoint, InvalidSetting, UnknownName
 from .plots import Curve, columns, panels
 from .run_folder import RunFolder, read_rows
+from .tasks import task_name
 
 EVALUATIONS = {"eval/mean_reward": "mean", "eval/normalized_score": "normalized_mean"}
 """Metrics that are columns of evaluations.csv; all others are columns of progress.csv."""
@@ -99,7 +100,7 @@ def labels(runs: Sequence[Run], each: bool) -> list[str]:
     if each:
         return [str(run.path) for run in runs]
     words = [f"{run.manifest['agent']} on {task(run.manifest)}" for run in runs]
-    settings = [run.manifest["settings"] for run in runs]
+    settings = [run.manifest["settings"] | (run.manifest["data"] or {}).get("options", {}) for run in runs]
     found = []
     for word, own in zip(words, settings, strict=True):
         rivals = [other for name, other in zip(words, settings, strict=True) if name == word]
@@ -109,10 +110,11 @@ def labels(runs: Sequence[Run], each: bool) -> list[str]:
 
 
 def task(manifest: dict[str, Any]) -> str:
-    """The data set or the environment of a run."""
+    """The data set or the environment of a run, with what makes it another task than that alone."""
+    options = manifest["options"]
     if manifest["data"]:
-        return Path(str(manifest["options"].get("data", "data"))).name
-    return str((manifest["env"] or manifest["options"]).get("env_id", manifest["options"].get("env", "?")))
+        return task_name(Path(str(options.get("data", "data"))).name, options)
+    return task_name(str((manifest["env"] or options).get("env_id", options.get("env", "?"))), options)
 
 
 def values(run: Run, x: str, metric: str) -> np.ndarray:

@@ -54,14 +54,13 @@ def show(training: Training, title: str, unit: str, protocol: str = "") -> None:
 
 def around(found: Switch) -> str:
     """What the switch from data to the environment did to the return, in lines."""
-    before, lowest, last = found
+    before, *online = found
     names = ("mean", "normalized_mean") if before.get("normalized_mean") not in (None, "") else ("mean",)
-    low, end = (", ".join(change(before, row, name) for name in names) for row in (lowest, last))
-    return (
-        f"  before the switch {score(before)}  (last evaluation of the offline updates)\n"
-        f"  lowest online     {score(lowest)}  (after {int(lowest['steps']):,} steps; {low})\n"
-        f"  last online       {score(last)}  (after {int(last['steps']):,} steps; {end})"
-    )
+    lines = [f"  before the switch {score(before)}  (last evaluation of the offline updates)"]
+    for place, row in zip(("first", "lowest", "last"), online, strict=True):
+        changes = ", ".join(change(before, row, name) for name in names)
+        lines.append(f"  {place + ' online':<17} {score(row)}  (after {int(row['steps']):,} steps; {changes})")
+    return "\n".join(lines)
 
 
 def change(before: Mapping[str, Any], row: Mapping[str, Any], name: str) -> str:

@@ -13,6 +13,7 @@ from .grid import FOLDER, rows_of
 from .pages import table
 from .statistics import Estimate, bootstrap, iqm, student_interval
 from .switch import switch
+from .tasks import task_of
 
 INTRO = """Made by `make docs` from the raw results in [scripts/evidence](../scripts/evidence): for each plan
 `PLAN.toml`, `PLAN.csv` has a row for each seed, with every episode's return, and `PLAN-curves.csv` every evaluation. To
@@ -20,10 +21,12 @@ repeat what is missing: `python -m bellmark.scripts.grid scripts/evidence/PLAN.t
 
 A cell is the mean over seeds of the last evaluation (the last checkpoint, deterministic actions), Student's 95%
 interval over seeds, and the number of seeds. Over a column, or in the cell where they differ, is when the evaluation
-was made: in environment steps, or in updates where an agent learns from data. Published figures differ in protocol, as
-their notes say."""
-SWITCHES = """From data to the environment: the last evaluation before the switch, the lowest one after it, what was
-lost between the two, and the last (mean over seeds, Student's 95% interval, number of seeds)."""
+was made: in environment steps, or in updates where an agent learns from data. Seconds are those of the fastest seed,
+evaluations included, on a machine shared with other work: more than an update needs (see [speed.md](speed.md)).
+Published figures differ in protocol, as their notes say."""
+SWITCHES = """From data to the environment: the last evaluation before the switch, the first after it, what was lost
+between the two, the lowest after it (of several, so lower by chance alone), and the last (mean over seeds, Student's
+95% interval, number of seeds)."""
 AGGREGATE = "Interquartile mean over all runs of these tasks, with a stratified bootstrap interval over runs."
 
 
@@ -38,15 +41,7 @@ class Entry(NamedTuple):
     scores: np.ndarray
     """[seeds]: returns, or D4RL scores where the environment has them."""
     seconds: float
-    """Median over seeds for 1,000 ticks of the clock; NaN for an agent that does not only learn from data."""
-
-
-def task_of(command: Sequence[str], normalized: bool) -> str:
-    words = dict(zip(command, [*command[1:], ""], strict=True))
-    name = words.get("--env") or Path(words["--data"]).stem
-    name += f" ({words['--env-kwargs']})" if "--env-kwargs" in words else ""
-    name += ", then online" if "--learn-steps" in words else ""
-    return name + (", D4RL score" if normalized else "")
+    """The fastest seed's for 1,000 ticks of the clock; NaN for an agent that does not only learn from data."""
 
 
 def agent_of(entry: Mapping[str, Any]) -> str:
@@ -65,7 +60,7 @@ def measured(planned: Iterable[Mapping[str, Any]], rows: Sequence[Mapping[str, s
         normalized = all(row.get("normalized_mean") for row in own)
         scores = np.array([float(row["normalized_mean" if normalized else "eval_mean"]) for row in own])
         offline = command[0] == "fit" and "--learn-steps" not in command
-        seconds = np.median([1e3 * float(row["seconds"]) / int(row["clock"]) for row in own]) if offline else np.nan
+        seconds = min(1e3 * float(row["seconds"]) / int(row["clock"]) for row in own) if offline else np.nan
         clock = round(int(own[0]["clock"]), -3)
         found.append(Entry(agent_of(entry), task_of(command, normalized), clock, scores, float(seconds)))
     return found
@@ -111,10 +106,14 @@ def switches(planned: Iterable[Mapping[str, Any]], curves: Sequence[Mapping[str,
             continue
         normalized = all(row.get("normalized_mean") for around in found for row in around)
         name = "normalized_mean" if normalized else "mean"
-        before, lowest, last = np.array([[float(row[name]) for row in around] for around in found]).T
-        cells = [cell(student_interval(scores), len(found)) for scores in (before, lowest, before - lowest, last)]
+        before, first, lowest, last = np.array([[float(row[name]) for row in around] for around in found]).T
+        cells = [cell(student_interval(scores), len(found)) for scores in (before, first, before - first, lowest, last)]
         rows.append((agent_of(entry), task_of(entry["command"], normalized), *cells))
-    return table(("agent", "task", "before the switch", "lowest online", "drop", "last"), rows) if rows else ""
+    return (
+        table(("agent", "task", "before the switch", "first online", "drop", "lowest online", "last"), rows)
+        if rows
+        else ""
+    )
 
 
 def aggregate(entries: Iterable[Entry], tasks: Mapping[str, Sequence[float]]) -> list[tuple[str, str]]:

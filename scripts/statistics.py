@@ -87,21 +87,30 @@ def bootstrap(scores: Scores, aggregate: Callable[[Scores], np.ndarray], level: 
     if min(len(task) for task in scores) < 2:
         return Estimate(value, np.nan, np.nan)
     ends = np.quantile(aggregate(resample(scores)), [(1 - level) / 2, (1 + level) / 2])
-    low, high = value + (ends - value) * widening(scores, level)
+    low, high = value + (ends - value) * widening(scores, aggregate, level)
     return Estimate(value, float(low), float(high))
 
 
-def widening(scores: Scores, level: float = 0.95) -> float:
-    """sqrt(V / V*) t / z for the mean over tasks: V is its estimated variance, V* the bootstrap's, which has the
-    divisor n instead of n - 1; t has the degrees of freedom of Welch and Satterthwaite."""
+def widening(scores: Scores, aggregate: Callable[[Scores], np.ndarray], level: float = 0.95) -> float:
+    """sqrt(V / V*) t / z: V is the aggregate's estimated variance, V* the bootstrap's, which has the divisor n instead
+    of n - 1; t has the degrees of freedom of Welch and Satterthwaite. What each task has to do with V is found by
+    resampling it alone: a task whose runs an IQM leaves out has no part in it."""
     runs = np.array([len(task) for task in scores])
-    variances = np.array([task.var(ddof=1) for task in scores]) / runs
+    variances = np.array([one_task_variance(scores, task, aggregate) for task in range(len(scores))])
+    variances *= runs / (runs - 1)
     if not variances.any():
         return 1.0
     share = variances / variances.sum()
     freedom = 1.0 / (share**2 / (runs - 1)).sum()
     ratio = 1.0 / (share * (runs - 1) / runs).sum()
     return float(np.sqrt(ratio) * student(round(freedom, 1), level) / normal(level))
+
+
+def one_task_variance(scores: Scores, which: int, aggregate: Callable[[Scores], np.ndarray]) -> float:
+    """The bootstrap's variance of an aggregate if the other tasks' runs stay as they are."""
+    drawn = [np.broadcast_to(task, (RESAMPLES, len(task))) for task in scores]
+    (drawn[which],) = resample([scores[which]])
+    return float(aggregate(drawn).var())
 
 
 def student_interval(values: Sequence[float] | np.ndarray, level: float = 0.95) -> Estimate:

@@ -13,8 +13,10 @@ class Switch(NamedTuple):
 
     before: Row
     """The last before the first environment step."""
+    first: Row
+    """The first after it, by which a drop is judged: the least of many would be lower even if nothing changed."""
     lowest: Row
-    """The one with the smallest mean of those after it."""
+    """The one with the smallest mean of those after the switch."""
     last: Row
 
 
@@ -24,7 +26,7 @@ def switch(evaluations: Sequence[Row]) -> Switch | None:
     online = [row for row in evaluations if is_online(row)]
     if not (before and online):
         return None
-    return Switch(before[-1], min(online, key=lambda row: float(row["mean"])), online[-1])
+    return Switch(before[-1], online[0], min(online, key=lambda row: float(row["mean"])), online[-1])
 
 
 def switch_clock(rows: Iterable[Row]) -> int | None:

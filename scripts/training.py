@@ -164,7 +164,7 @@ class Training:
                 self.status = status = begin(hooks=hooks, carried=self.resumed.pop("carried", None))
                 finished = status.clock >= status.until
                 if finished and status.clock > status.first_tick:
-                    if status.clock % log_every:
+                    if log.clock != status.clock:
                         log(status)
                     if evaluate is not None:
                         evaluate.at_end(status)
@@ -227,4 +227,6 @@ def evaluation_env(agent: Agent, episodes: int) -> Any:
     if agent.env is None or not episodes:
         return None
     changes = {"backend": "sync"} if agent.env.backend == "async" else {}
-    return remake(for_evaluation(agent.env.settings), num_envs=min(EVALUATION_ENVS, episodes), **changes)
+    env = remake(for_evaluation(agent.env.settings), num_envs=min(EVALUATION_ENVS, episodes), **changes)
+    env.non_finite = agent.config.non_finite
+    return env

@@ -26,6 +26,7 @@ from .agent import Agent
 from .errors import InvalidCheckpoint, InvalidSetting, NotFinite
 from .memory import require
 from .registry import agent_class
+from .seeding import forked
 from .spec import Spec
 from .tensors import check_tensors, flatten, unflatten
 
@@ -157,7 +158,7 @@ def restore(manifest: Mapping[str, Any], tensors: Mapping[str, Tensor], *, devic
     more than its file holds.
     """
     _check_manifest(manifest)
-    with torch.random.fork_rng(devices=[]):  # the initial weights are overwritten: draw them from no stream
+    with forked(torch.device(device)):  # the initial weights are overwritten: draw them from no stream
         make, planned = plan(manifest, device)
         check(planned, tensors, manifest["counters"])
         agent = make(device=device)

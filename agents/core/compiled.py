@@ -15,9 +15,19 @@ from .config import RolloutConfig
 from .errors import InvalidSetting
 from .optimizers import RMSProp
 from .parameters import FlatParameters
+from .seeding import forked
 
 if TYPE_CHECKING:
     from .agent import Agent
+
+
+NEEDED = (2, 13)
+"""The first version of PyTorch with which updates were compiled: others lack parts of what `Graph` uses."""
+
+
+def version() -> tuple[int, ...]:
+    """PyTorch's."""
+    return tuple(int(part) for part in torch.__version__.split(".")[:2])
 
 
 class Compiled:
@@ -31,6 +41,9 @@ class Compiled:
         if agent.uncompiled:
             why = f"updates of '{agent.name}' cannot be compiled ({agent.uncompiled}): leave out compile"
             raise InvalidSetting(why)
+        if version() < NEEDED:
+            needed = f"torch {'.'.join(map(str, NEEDED))} or newer, not {torch.__version__}"
+            raise InvalidSetting(f"compiled updates need {needed}: leave out compile")
         self.agent, self.backend = agent, backend
         self.progress, self.updates = (torch.zeros((), dtype=torch.float64, device=agent.device) for _ in range(2))
         self.cadences: set[int] | None = None
@@ -113,7 +126,7 @@ def one_graph(method: Callable[..., Any]) -> Callable[..., Any]:
 
 def cadences(agent: Agent, batch: Any) -> set[int]:
     """What an update asks `due` about: found with one update of a copy, which draws from no random stream."""
-    with torch.random.fork_rng(devices=[]):
+    with forked(agent.device):
         other = copy.deepcopy(agent)
         asked: set[int] = set()
         other.due = lambda every: asked.add(every) or True  # type: ignore[method-assign, func-returns-value]

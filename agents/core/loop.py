@@ -78,6 +78,7 @@ def run(
                     calls[i] = (clock // hook.every + 1) * hook.every
                     hook(status)
             status.lap("hooks")
+    status.require_finite()
     return status
 
 
@@ -98,7 +99,10 @@ def take(agent: Agent, buffer: Buffer, env: VectorEnv, action: np.ndarray, step:
     buffer.add(action, step)
     new = int(np.count_nonzero(step.valid))
     agent.steps += new
-    if agent.updates or agent.steps >= getattr(agent.config, "start", 0):
+    start = getattr(agent.config, "start", 0)
+    # a buffer with less than what was seen is another than was learnt from: one with more began with data
+    enough = buffer.transitions > agent.steps or buffer.transitions >= min(start, buffer.rows * buffer.columns // 2)
+    if enough and (agent.updates or agent.steps >= start):
         agent.owed += new * getattr(agent.config, "update_ratio", 0.0)
     if episodes := env.pop_episodes():
         status.episodes.extend(episodes)
@@ -171,6 +175,10 @@ def fit(
     shape = lambda spec: (spec.obs_shape, spec.actions, spec.discrete)  # noqa: E731
     if shape(buffer.spec) != shape(agent.spec):
         raise InvalidSetting(f"the data has {buffer.spec}, the agent was made for {agent.spec}")
+    if buffer.device.type != agent.device.type:
+        raise InvalidSetting(
+            f"the data are on '{buffer.device}', the agent on '{agent.device}': load them by device='{agent.device}'"
+        )
     if data is not buffer:
         identity = {"id": data.id, "sha256": data.sha256, "options": dataclasses.asdict(data.options)}
         agent.learnt_from += () if identity in agent.learnt_from else (identity,)

@@ -148,7 +148,7 @@ class RolloutAgent(Agent):
         advantage, target = self.advantages(rollout, value)
         valid, value = rollout.valid, value[:-1]
         obs, action, value, target = obs[:-1][valid], rollout.action[valid], value[valid], target[valid]
-        self.explained_variance = explained_variance(target, value)
+        self.explained_variance.copy_(explained_variance(target, value))
         return RolloutBatch(obs, action, self.law(obs).log_prob(action), value, advantage[valid], target)
 
     def advantages(self, rollout: Rollout, value: Tensor) -> tuple[Tensor, Tensor]:

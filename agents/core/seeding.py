@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -11,6 +12,11 @@ import torch
 def seed_all(seed: int) -> None:
     """Seeds torch's default generators, from which networks, exploration and losses draw. Called once, at the entry."""
     torch.manual_seed(seed)
+
+
+def forked(device: torch.device) -> AbstractContextManager[None]:
+    """What is drawn within leaves torch's default generators, on the host and on `device`, as they were."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
 def derive(seed: int, *stream: str | int) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .errors import InvalidSetting
 from .parameters import FlatParameters
+from .seeding import forked
 
 
 class Stateful(nn.Module):
@@ -62,7 +63,7 @@ class Stateful(nn.Module):
             setattr(self, name, counters[name])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        with torch.random.fork_rng(devices=[]):  # its initial weights are overwritten: draw them from no stream
+        with forked(self.device):  # its initial weights are overwritten: draw them from no stream
             other = self.anew()
         other.load_state(self.state(), self.counters())
         other.learnt_from = self.learnt_from

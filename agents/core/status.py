@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 POOL = 64
 """Metrics are averaged on the device after so many updates, so that their number stays bounded."""
 
+LOOK = 100
+"""Pools after which metrics are looked at where nobody else does, lest a training goes on with NaN."""
+
 
 class Status:
     """Where a training stands: what hooks get to see."""
@@ -37,7 +40,9 @@ class Status:
         """Where the time of this process went: acting, environment, buffer (adding and drawing), update, hooks."""
         self._lap = self.started
         self._pending: list[Mapping[str, Tensor]] = []
-        self._pools: list[tuple[int, dict[str, Tensor]]] = []
+        self._means: dict[str, tuple[int, Tensor]] = {}
+        """Since the last look: of how many updates each metric is, and its mean."""
+        self._pooled = 0
         self._since = agent.updates
 
     def state(self) -> dict[str, Any]:
@@ -46,17 +51,20 @@ class Status:
         return {
             "episodes": [list(episode) for episode in self.episodes],
             "finished": [list(episode) for episode in self.finished],
-            "pools": [[count, plain(pool)] for count, pool in self._pools],
+            "pools": [[count, {name: float(mean)}] for name, (count, mean) in self._means.items()],
             "pending": [plain(metrics) for metrics in self._pending],
             "since": self._since,
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Takes over what `state` gave."""
-        tensors = lambda metrics: {name: torch.tensor(value) for name, value in metrics.items()}  # noqa: E731
+        device = self.agent.device
+        tensors = lambda metrics: {k: torch.tensor(value, device=device) for k, value in metrics.items()}  # noqa: E731
         self.episodes.extend(tuple(episode) for episode in state["episodes"])
         self.finished.extend(tuple(episode) for episode in state["finished"])
-        self._pools = [(count, tensors(pool)) for count, pool in state["pools"]]
+        for count, pool in state["pools"]:
+            for name, mean in tensors(pool).items():
+                self._merge(name, count, mean)
         self._pending = [tensors(metrics) for metrics in state["pending"]]
         self._since = state["since"]
 
@@ -89,8 +97,17 @@ class Status:
     def _pool(self) -> None:
         for name in {name for metrics in self._pending for name in metrics}:
             values = torch.stack([metrics[name] for metrics in self._pending if name in metrics])
-            self._pools.append((len(values), {name: values.mean()}))
+            self._merge(name, len(values), values.mean(dtype=torch.float32))
         self._pending.clear()
+        self._pooled += 1
+        if self._pooled % LOOK == 0:
+            self._read()
+
+    def _merge(self, name: str, count: int, mean: Tensor) -> None:
+        if name in self._means:
+            before, old = self._means[name]
+            count, mean = before + count, old + (mean - old) * (count / (before + count))
+        self._means[name] = count, mean
 
     def metrics(self) -> dict[str, float]:
         """Means of all metrics since the last call, sums of those called `..._count`.
@@ -98,21 +115,24 @@ class Status:
         Raises NotFinite if one is not a finite number.
         """
         self._pool()
-        sums: dict[str, Tensor] = {}
-        counts: dict[str, int] = {}
-        for count, pool in self._pools:
-            for name, value in pool.items():
-                sums[name] = sums.get(name, 0.0) + count * value.float()
-                counts[name] = counts.get(name, 0) + count
-        self._pools.clear()
-        names = sorted(sums)
-        means = [sums[name] / (1 if name.endswith("_count") else counts[name]) for name in names]
-        values = dict(zip(names, torch.stack(means).tolist() if means else [], strict=True))  # the one transfer
-        since, self._since = self._since, self.agent.updates
+        values = self._read()
+        self._means.clear()
+        self._since = self.agent.updates
+        return values
+
+    def require_finite(self) -> None:
+        """Raises NotFinite as `metrics` does, and leaves them to it."""
+        self._pool()
+        self._read()
+
+    def _read(self) -> dict[str, float]:
+        names = sorted(self._means)
+        found = [self._means[name][1] * (self._means[name][0] if name.endswith("_count") else 1) for name in names]
+        values = dict(zip(names, torch.stack(found).tolist() if found else [], strict=True))  # the one transfer
         if broken := [name for name, value in values.items() if not abs(value) < float("inf")]:
             raise NotFinite(
-                f"{', '.join(broken)} became {values[broken[0]]} between updates {since + 1} and {self.agent.updates} "
-                f"(environment step {self.agent.steps}); try a smaller learning_rate, max_grad_norm 1, or look at the "
-                "rewards' scale"
+                f"{', '.join(broken)} became {values[broken[0]]} between updates {self._since + 1} and "
+                f"{self.agent.updates} (environment step {self.agent.steps}); try a smaller learning_rate, "
+                "max_grad_norm 1, or look at the rewards' scale"
             )
         return values

@@ -63,7 +63,7 @@ class A2C(RolloutAgent, name="a2c"):
         value_loss, entropy = self.actor_critic.critic.loss(output, batch.target).mean(), law.entropy().mean()
         loss = policy_loss + c.value_coef * value_loss - c.entropy_coef * entropy
         metrics = {"policy_loss": policy_loss.detach(), "value_loss": value_loss.detach()}
-        metrics |= {"entropy_loss": -entropy.detach(), "explained_variance": self.explained_variance}
+        metrics |= {"entropy_loss": -entropy.detach(), "explained_variance": self.explained_variance.clone()}
         return metrics | {"loss": self.minimize("actor_critic", loss)}
 
     def optimizer(self, name: str, parameters: nn.Parameter) -> torch.optim.Optimizer:

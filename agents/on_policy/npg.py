@@ -85,7 +85,7 @@ class NPG(RolloutAgent, name="npg"):
         return self.rollout
 
     def update(self, batch: RolloutBatch) -> Metrics:
-        metrics: Metrics = {"explained_variance": self.explained_variance}
+        metrics: Metrics = {"explained_variance": self.explained_variance.clone()}
         if self.rollout is not None:
             metrics |= self.policy_step(self.rollout)
             self.rollout = None

@@ -65,7 +65,7 @@ class PPO(RolloutAgent, name="ppo"):
             loss = policy_loss + c.value_coef * value_loss - c.entropy_coef * entropy
             metrics["loss"] = self.minimize("actor_critic", loss)
         metrics |= {"policy_gradient_loss": policy_loss.detach(), "value_loss": value_loss.detach()}
-        return metrics | {"entropy_loss": -entropy.detach(), "explained_variance": self.explained_variance}
+        return metrics | {"entropy_loss": -entropy.detach(), "explained_variance": self.explained_variance.clone()}
 
     def evaluate(self, batch: RolloutBatch) -> tuple[Law, Tensor]:
         """The present law in the batch's states, and what the critic's head reads there."""

@@ -188,7 +188,7 @@ class RecurrentPPO(PPO, name="recurrent_ppo"):
         advantage, target = self.advantages(rollout, value)
         log_prob = net.actor(features[:-1].flatten(0, 1)).log_prob(rollout.action.flatten(0, 1))
         valid, value = rollout.valid, value[:-1]
-        self.explained_variance = explained_variance(target[valid], value[valid])
+        self.explained_variance.copy_(explained_variance(target[valid], value[valid]))
         rows = RolloutBatch(obs[:-1], rollout.action, log_prob.view_as(value), value, advantage, target)
         return rows, start[:-1], tuple(cut for cut in cuts if cut < len(value))
 

@@ -3,6 +3,7 @@
 # mypy: disable-error-code="no-redef"
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from typing import Any
@@ -14,9 +15,10 @@ except ImportError:  # a script
 
 
 def build(words: dict[str, Any]) -> Run:
-    def run(count: int) -> None:
+    def run(count: int) -> dict[str, Any]:
         for _ in range(count):
             subprocess.run([sys.executable, "-c", f"import {words['module']}"], check=True)
+        return {"peak_bytes": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024}
 
     return run
 

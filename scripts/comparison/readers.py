@@ -8,11 +8,13 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ...agents.core.errors import InvalidData
 from ..run_folder import RunFolder, read_rows
+from ..tasks import task_in, task_name
 from .runs import Published, Run
 
 ARRAYS, MONITOR = "evaluations.npz", "monitor.csv"
@@ -65,28 +67,25 @@ def ours(folder: RunFolder) -> Run | None:
     rows = read_rows(folder.evaluations.path)[1]
     if not rows:
         return None
-    offline, data = manifest["kind"] == "fit", manifest["data"] or {}
+    offline, data, options = manifest["kind"] == "fit", manifest["data"] or {}, manifest["options"]
     scored = offline and all(row.get("normalized_mean") for row in rows)
-    elapsed = (
-        [row["time/time_elapsed"] for row in read_rows(folder.progress.path)[1]]
-        if folder.progress.path.is_file()
-        else []
-    )
+    progress = read_rows(folder.progress.path)[1][-1:] if folder.progress.path.is_file() else []
     cost = folder.path.with_name(f"{folder.path.name}.cost.json")
     try:
         clock = np.array([int(row["clock"]) for row in rows])
         mean = np.array([float(row["normalized_mean" if scored else "mean"]) for row in rows])
-        seconds = float(elapsed[-1]) - sum(float(row["seconds"]) for row in rows) if elapsed else np.nan
+        seconds = _seconds(progress[0], rows, manifest) if progress else np.nan
+        end = _end(options, manifest["changes"] or [])
         memory = float(json.loads(cost.read_text())["peak_bytes"]) if cost.is_file() else np.nan
     except (ValueError, KeyError, TypeError) as error:
         raise InvalidData(f"{folder} is damaged ({error!r}): remove it, and it is run again") from error
-    evaluation = manifest.get("evaluation") or {}
+    evaluation, code = manifest.get("evaluation") or {}, (manifest["machine"] or {}).get("code")
     protocol = (
         f"{rows[-1]['episodes']} episodes, {'deterministic' if evaluation.get('deterministic') else 'stochastic'}"
     )
     return Run(
         manifest["agent"],
-        manifest["options"]["data"] if offline else manifest["options"]["env"],
+        task_name(options["data"] if offline else options["env"], options),
         manifest["seed"],
         clock,
         mean,
@@ -97,11 +96,28 @@ def ours(folder: RunFolder) -> Run | None:
         source=str(folder),
         protocol=f"{protocol}, {'D4RL score' if scored else 'undiscounted return'}",
         command=shlex.join(manifest["command"]),
-        settings=manifest["settings"],
-        versions=manifest["versions"],
+        settings=data.get("options", {}) | manifest["settings"],
+        versions=manifest["versions"] | ({"Bellmark's code": code} if code else {}),
         data_hash=data.get("sha256", ""),
         untranslated=tuple(manifest.get("untranslated") or ()),
+        end=end,
     )
+
+
+def _seconds(last: Mapping[str, str], rows: list[dict[str, str]], manifest: Mapping[str, Any]) -> float:
+    """Training time in the last row of progress.csv, without the evaluations that it counts.
+
+    Our rows are written before the evaluation at the same clock, those of stable-baselines3 after it.
+    """
+    clock = int(last["clock"]) + manifest["agent"].startswith("sb3:")
+    return float(last["time/time_elapsed"]) - sum(float(row["seconds"]) for row in rows if int(row["clock"]) < clock)
+
+
+def _end(options: Mapping[str, Any], changes: list[dict[str, Any]]) -> int:
+    """The clock at which a run is finished, as it was planned or later extended."""
+    planned = options.get("steps", options.get("learn_steps", 0))
+    steps = [planned, *(change["steps"] for change in changes if change["steps"])]
+    return int(options.get("updates", 0)) + int(steps[-1])
 
 
 def arrays(folder: Path) -> Run:
@@ -182,7 +198,7 @@ def table(path: Path) -> tuple[list[Run], list[Published]]:
 def _table_runs(path: Path, rows: list[dict[str, str]], where: Mapping[str, str]) -> list[Run]:
     points: dict[tuple[str, str, int], list[dict[str, str]]] = {}
     for row in rows:
-        env = row[where["env"]] if where["env"] else _task(row["command"])
+        env = row[where["env"]] if where["env"] else task_in(row["command"])
         points.setdefault((row[where["contestant"]], env, int(row["seed"])), []).append(row)
     beside = path.with_name(f"{path.stem}-curves.csv")
     curves = read_rows(beside)[1] if beside.is_file() else []
@@ -217,12 +233,6 @@ def _table_run(
         protocol=last.get("protocol") or (f"{last['episodes']} episodes" if last.get("episodes") else "not stated"),
         command=last.get("command", ""),
     )
-
-
-def _task(command: str) -> str:
-    """The environment or data set in a command."""
-    found = re.search(r"--(?:env|data)[ =](\S+)", command)
-    return found[1] if found else ""
 
 
 def _published(row: Mapping[str, str], where: Mapping[str, str], path: Path) -> Published:

@@ -18,6 +18,7 @@ import tyro
 from ...agents.core.errors import BellmarkError, InvalidSetting
 from .. import arguments, fit, grid, train
 from ..progress import clock_time
+from ..tasks import task_name
 from .contestants import SB3, Contestant
 
 POLL = 1.0
@@ -77,22 +78,24 @@ def plan(
                     f"{contestant.label} cannot learn from {task}: stable-baselines3 needs an environment"
                 )
             command = [contestant.agent, "--data" if kind == "fit" else "--env", task, *words, *contestant.settings]
-            options, config = _resolved(contestant.agent, kind, command[1:])
+            options, config, data = _resolved(contestant.agent, kind, command[1:])
             end = options.updates + options.learn_steps if kind == "fit" else options.steps
             everything = {"library": contestant.library, "agent": contestant.agent, "settings": config.to_dict()}
             everything |= {"options": {**dataclasses.asdict(options), "run": "", "seed": 0, "tuned": 0, "settings": ""}}
+            everything |= {} if data is None else {"data": dataclasses.asdict(data)}
             code = hashlib.sha256(json.dumps(everything, sort_keys=True, default=str).encode()).hexdigest()[:8]
+            full = task_name(task, dataclasses.asdict(options))
             sb3 = contestant.library == "sb3"
             name = re.sub(r"[^\w.-]+", "-", f"{'sb3-' * sb3}{contestant.agent}-{Path(task).name}") + f"-{code}"
             for place, seed in enumerate(seeds):
                 job = grid.Job(name, seed, command if sb3 else [kind, *command], out / f"{name}-seed{seed}")
                 module = "comparison.sb3" if sb3 else "main"
-                found.append((place, Planned(job, contestant.label, task, end, module)))
+                found.append((place, Planned(job, contestant.label, full, end, module)))
     return [planned for _, planned in sorted(found, key=lambda pair: pair[0])]
 
 
-def _resolved(agent: str, kind: str, words: list[str]) -> tuple[Any, Any]:
-    """Options and settings of the run, as its command will find them."""
+def _resolved(agent: str, kind: str, words: list[str]) -> tuple[Any, Any, Any]:
+    """Options and settings of the run, and options of its data (None online), as its command will find them."""
     from ...agents.core.registry import agent_class
     from ...offline import Options as DataOptions
 
@@ -100,11 +103,11 @@ def _resolved(agent: str, kind: str, words: list[str]) -> tuple[Any, Any]:
     if kind == "train":
         options, config = arguments.with_settings(agent, "env", train.Options(env=tyro.MISSING), config, words)
         options, config = arguments.parse(f"bellmark train {agent}", words, options, config)
-        return options, config
+        return options, config, None
     options, config = arguments.with_settings(agent, "data", fit.Options(data=tyro.MISSING), config, words)
     data = arguments.with_data_settings(agent, DataOptions(), words)
-    options, _, config = arguments.parse(f"bellmark fit {agent}", words, options, data, config)
-    return options, config
+    options, data, config = arguments.parse(f"bellmark fit {agent}", words, options, data, config)
+    return options, config, data
 
 
 def run(planned: Planned) -> bool:

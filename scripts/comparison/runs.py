@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
+SHORT = 0.98
+"""Share of the longest training of its contestant from which one counts as equally long."""
 
 
 class Run(NamedTuple):
@@ -33,10 +36,17 @@ class Run(NamedTuple):
     command: str = ""
     """What repeats it."""
     settings: Mapping[str, Any] = {}
+    """The agent's, and the options of its data."""
     versions: Mapping[str, str] = {}
     data_hash: str = ""
     untranslated: tuple[str, ...] = ()
     """Settings of ours that its library cannot have."""
+    end: int = 0
+    """Clock at which it is finished; 0 if it does not say."""
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.clock[-1] >= self.end)
 
     def score(self, which: str) -> float:
         """The run's one number: its last evaluation, or its best."""
@@ -73,6 +83,23 @@ def of(runs: Iterable[Run], contestant: str, env: str) -> list[Run]:
     """Those of one contestant in one environment, by seed."""
     found = [run for run in runs if (run.contestant, run.env) == (contestant, env)]
     return sorted(found, key=lambda run: run.seed)
+
+
+def whole(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """The runs without unfinished ones that others of the same contestant are ahead of, and a warning that names these.
+
+    Runs that do not say when they are finished stay.
+    """
+    longest: dict[tuple[str, str], int] = {}
+    for run in runs:
+        longest[run[:2]] = max(longest.get(run[:2], 0), int(run.clock[-1]))
+    behind = [run for run in runs if not run.finished and run.clock[-1] < SHORT * longest[run[:2]]]
+    warnings = [
+        f"{run.contestant}, {run.env}, seed {run.seed}: left out, for it is unfinished "
+        f"({run.clock[-1]:,} of {run.end:,}): go on with `bellmark resume {run.source}`"
+        for run in behind
+    ]
+    return [run for run in runs if all(run is not other for other in behind)], warnings
 
 
 def named(runs: list[Run], taken: Iterable[str]) -> list[Run]:

@@ -11,7 +11,8 @@ import numpy as np
 
 from .. import statistics
 from ..statistics import Estimate
-from .runs import Published, Run, of
+from ..tasks import without_changes
+from .runs import SHORT, Published, Run, of, whole
 
 POINTS = 101
 """Thresholds of a performance profile."""
@@ -79,6 +80,7 @@ def summarize(
     scales: Mapping[str, tuple[float, float]] = {},
 ) -> Summary:
     """All statistics. There must be runs, or published scores."""
+    runs, left_out = whole(runs)
     tasks = list(dict.fromkeys(run.env for run in runs)) or list(dict.fromkeys(row.env for row in published))
     contestants = list(dict.fromkeys(run.contestant for run in runs))
     published = [row for row in published if row.env in tasks]
@@ -96,7 +98,7 @@ def summarize(
                 steps = [statistics.steps_to(s.thresholds[task][0], run.clock, run.mean) for run in own]
                 s.reached[contestant, task] = np.array(steps)
     _across_tasks(s)
-    s.warnings = _warnings(s)
+    s.warnings = left_out + _warnings(s)
     return s
 
 
@@ -105,9 +107,9 @@ def scale(task: str, s: Summary, given: Mapping[str, tuple[float, float]]) -> tu
     from ...envs.atari_scores import references
 
     runs = [run for run in s.runs if run.env == task]
-    game = task.removeprefix("ALE/").rpartition("-v")[0]
-    if task in given:
-        return (*given[task], "as given")
+    game = without_changes(task).removeprefix("ALE/").rpartition("-v")[0]
+    if name := next((name for name in (task, without_changes(task)) if name in given), ""):
+        return (*given[name], "as given")
     if runs[0].scale:
         return (*runs[0].scale, "D4RL's references: 0 a random policy, 1 an expert")
     if task.startswith("ALE/") and game in references():
@@ -121,8 +123,8 @@ def threshold(task: str, s: Summary, given: Mapping[str, float]) -> tuple[float,
     """What a run has to reach for its steps to be counted."""
     import gymnasium
 
-    if task in given:
-        return given[task], "as given"
+    if name := next((name for name in (task, without_changes(task)) if name in given), ""):
+        return given[name], "as given"
     registered = gymnasium.registry.get(task)
     if registered is not None and registered.reward_threshold is not None:
         return float(registered.reward_threshold), "gymnasium's reward_threshold"
@@ -175,6 +177,10 @@ def _warnings(s: Summary) -> list[str]:
             found.append(f"{c}, {task}: a seed occurs twice, so that runs may not be independent")
         if len({tuple(sorted((k, str(v)) for k, v in run.settings.items())) for run in own}) > 1:
             found.append(f"{c}, {task}: settings differ between its runs")
+        if short := [run for run in own if not run.finished]:
+            found.append(f"{c}, {task}: {len(short)} of {len(own)} runs are unfinished; `bellmark resume RUN` goes on")
+        if (first := min(int(run.clock[-1]) for run in own)) < SHORT * (last := max(int(run.clock[-1]) for run in own)):
+            found.append(f"{c}, {task}: lengths of training differ between its runs ({first:,} to {last:,})")
         if len({run.data_hash for run in own}) > 1:
             found.append(f"{c}, {task}: its runs learnt from different data")
         for text in dict.fromkeys(text for run in own for text in run.untranslated):

@@ -13,6 +13,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from bellmark.agents.core import compiled
 from bellmark.agents.core.agent import Agent
 from bellmark.agents.core.errors import InvalidSetting
 from bellmark.agents.core.graph import Graph
@@ -117,3 +118,9 @@ print(*(name for name in ("torch._dynamo", "torch._inductor") if name in sys.mod
 def test_no_agent_imports_the_compiler_before_its_first_update():
     done = subprocess.run([sys.executable, "-c", COLD], capture_output=True, check=True, text=True)
     assert not done.stdout.split()
+
+
+def test_an_older_pytorch_is_refused_at_once(monkeypatch):
+    monkeypatch.setattr(compiled, "version", lambda: (2, 12))
+    with pytest.raises(InvalidSetting, match=r"compiled updates need torch 2\.13 or newer, not .*: leave out compile"):
+        build("dqn", True).compile_updates()

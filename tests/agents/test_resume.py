@@ -225,3 +225,13 @@ def test_a_checkpoint_of_another_shape_is_refused(tmp_path, name, discrete):
     manifest["settings"]["hidden"] = [17]
     with pytest.raises(InvalidCheckpoint, match="shape"):
         checkpoint.restore(manifest, tensors)
+
+
+def test_without_its_buffer_an_agent_collects_before_it_learns_on(tmp_path):
+    """Else thousands of updates would see a handful of transitions; after `fit` the data are there."""
+    agent = bellmark.make("td3", "Pendulum-v1", hidden=(8,), start=100, batch_size=8).learn(150)
+    assert agent.updates == 51
+    agent.save(tmp_path / "agent.bell")
+    other = bellmark.load(tmp_path / "agent.bell").learn(99, env="Pendulum-v1")
+    assert other.updates == 51
+    assert other.learn(1).updates == 52

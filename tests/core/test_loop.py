@@ -305,3 +305,40 @@ def test_rollouts_with_short_episodes_end_in_time(small_agent, trained):
         assert agent.buffer.written <= 16 and agent.updates >= 2 * 6
         if style == "next_step":  # one row a step
             assert agent.buffer.written == len(agent.env.actions) % 16 + 1
+
+
+def test_nothing_is_kept_of_updates_but_means(diary):
+    status = Status(diary(), None, None, 0)
+    for i in range(5000):
+        status.record({"critic_loss": torch.tensor(float(i)), "skipped_count": torch.tensor(2.0)})
+    assert len(status._means) == 2 and len(status._pending) < 64
+    assert status.metrics() == pytest.approx({"critic_loss": 2499.5, "skipped_count": 10_000.0})
+    assert status.metrics() == {}
+
+
+def test_means_go_on_after_a_resume(diary):
+    one, half, rest = (Status(diary(), None, None, 0) for _ in range(3))
+    for i in range(200):
+        for status in (one, half if i < 100 else rest):
+            if i == 100 and status is rest:
+                rest.load_state(half.state())
+            status.record({"critic_loss": torch.tensor(float(i))})
+    assert one.metrics() == rest.metrics()
+
+
+def test_nan_ends_a_training_that_nobody_logs(diary):
+    """In time, and at its end at the latest."""
+    status = Status(diary(), None, None, 0)
+    with pytest.raises(NotFinite, match="critic_loss became nan"):
+        for _ in range(10_000):
+            status.record({"critic_loss": torch.tensor(float("nan"))})
+    status = Status(diary(), None, None, 0)
+    status.record({"critic_loss": torch.tensor(float("inf"))})
+    with pytest.raises(NotFinite, match="critic_loss became inf"):
+        status.require_finite()
+
+
+def test_data_elsewhere_are_refused(continuous, data):
+    agent = Diary(continuous, Diary.config, device="meta")
+    with pytest.raises(InvalidSetting, match="data are on 'cpu', the agent on 'meta': load them by device='meta'"):
+        fit(agent, data, 1)

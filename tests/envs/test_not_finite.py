@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from bellmark.agents.core.errors import InvalidSetting, NotFinite
 from bellmark.envs import make
+from bellmark.scripts.training import evaluation_env
 from gymnasium.vector import SyncVectorEnv
 
 MODES = ("next_step", "same_step", "disabled")
@@ -241,3 +242,19 @@ def test_training_never_sees_them_and_counts_what_there_was(setting):
     if setting == "skip":
         index = agent.buffer.valid_index()
         assert set(agent.buffer.reward.flatten()[index].tolist()) == {1.0}
+
+
+def test_evaluations_do_as_the_training_does():
+    agent = bellmark.make("td3", "Pendulum-v1", hidden=(8,), non_finite="clip")
+    assert evaluation_env(agent, 2).non_finite == "clip"
+
+
+def test_a_saved_observation_is_mended_as_it_was():
+    """What is saved is as the environment gave it; in `clip` it may be infinite."""
+    with make(Broken, 2, obs=-INF, at=1) as env, make(Broken, 2, obs=-INF, at=1) as other:
+        for each in (env, other):
+            each.non_finite = "clip"
+        env.reset(1)
+        env.step(zeros())
+        assert np.isfinite(env.obs).all() and (env.obs[:, 1] < -1e5).any()
+        np.testing.assert_array_equal(other.load_state(env.state()), env.obs)

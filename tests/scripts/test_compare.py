@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from bellmark.agents.core.errors import InvalidData, InvalidSetting
 from bellmark.agents.core.spec import Spec
+from bellmark.scripts.compare import Arguments, gather
 from bellmark.scripts.comparison import readers, running
 from bellmark.scripts.comparison.console import show
 from bellmark.scripts.comparison.contestants import parse, words
@@ -16,12 +17,28 @@ from bellmark.scripts.comparison.runs import Published, Run, named
 from bellmark.scripts.comparison.summary import summarize
 from bellmark.scripts.comparison.translation import translate
 from bellmark.scripts.outcome import UsageError
+from bellmark.scripts.run_folder import RunFolder
 
 SMALL = ["--steps", 64, "--eval-episodes", 1, "--seeds", 1]
 
 
 def run(contestant, seed, mean, env="Env-v0", clock=(10, 20), **more):
     return Run(contestant, env, seed, np.array(clock), np.asarray(mean, float), **more)
+
+
+def a_run_folder(path, clocks=(50, 100), seed=1, agent="iql", kind="fit", data=None, changes=(), **options):
+    """A run folder without a run: each evaluation took 2 seconds, all the rest 1 second per tick."""
+    folder, sb3 = RunFolder(path), agent.startswith("sb3:")
+    options = {"fit": {"data": "set.hdf5", "updates": 100}, "train": {"env": "Env-v0", "steps": 100}}[kind] | options
+    described = {"options": data or {}, "sha256": "", "env_id": "", "protocol": ""} if kind == "fit" else None
+    manifest = {"kind": kind, "agent": agent, "seed": seed, "command": [], "options": options, "data": described}
+    manifest |= {"settings": {"gamma": 0.99}, "versions": {}, "env": None, "spec": None, "machine": {"code": "abc"}}
+    path.mkdir(parents=True)
+    folder.write_manifest(manifest | {"changes": [*changes]})
+    for count, clock in enumerate(clocks):
+        folder.progress.add({"clock": clock, "time/time_elapsed": clock + 2 * (count + sb3)})
+        folder.evaluations.add({"clock": clock, "mean": clock, "seconds": 2.0, "episodes": 10})
+    return folder
 
 
 def test_words_of_contestants(here):
@@ -93,6 +110,74 @@ def test_runs_of_one_agent_are_told_apart_by_the_settings_that_differ():
     ]
     assert [found.contestant for found in named(runs, [])] == ["td3:tau=0.1", "td3:tau=0.1", "td3:tau=0.2"]
     assert [found.contestant for found in named(runs[:2], ["td3"])] == ["td3 (read)"] * 2
+
+
+def test_runs_on_data_are_told_apart_by_what_was_done_to_it(here):
+    for seed, share in ((1, 1.0), (2, 1.0), (3, 0.1)):
+        a_run_folder(here / "runs" / f"{seed}", seed=seed, data={"top_episodes": share, "scale_returns": False})
+    found = named(readers.read(here / "runs")[0], [])
+    assert [run.contestant for run in found] == ["iql:top_episodes=1.0"] * 2 + ["iql:top_episodes=0.1"]
+
+
+def test_unfinished_runs_are_left_out_where_others_are_finished(here):
+    for seed, clocks in enumerate(((50, 100), (50,), (50, 99))):
+        a_run_folder(here / "runs" / f"{seed}", clocks, seed, agent="td3", kind="train")
+    a_run_folder(here / "runs" / "extended", seed=5, agent="td3", kind="train", changes=[extension(200)])
+    s = summarize(readers.read(here / "runs")[0], [])
+    assert s.scores["td3", "Env-v0"].tolist() == [100.0, 99.0, 100.0]
+    assert s.curve("td3", "Env-v0")[0].tolist() == [50, 99], "the curves go as far as those that are left"
+    text = "; ".join(s.warnings)
+    assert "seed 1: left out, for it is unfinished (50 of 100)" in text and f"resume {here}/runs/1`" in text
+    assert "td3, Env-v0: 2 of 3 runs are unfinished" in text and "seed 0" not in text
+    a_run_folder(here / "runs" / "longer", (50, 200), 6, agent="td3", kind="train", steps=200)
+    s = summarize(readers.read(here / "runs")[0], [])
+    assert s.scores["td3", "Env-v0"].tolist() == [100.0, 200.0], "what is finished stays"
+    assert "td3, Env-v0: lengths of training differ between its runs (100 to 200)" in s.warnings
+
+
+def extension(steps):
+    return {"clock": 100, "steps": steps, "device": ""}
+
+
+def test_tasks_that_differ_are_not_compared_with_each_other(here):
+    kinds = [{}, {"env_kwargs": "N = 12"}, {"env_kwargs": "N=16"}, {"env_kwargs": "N=12"}]
+    for seed, options in enumerate(kinds):
+        a_run_folder(here / "runs" / f"{seed}", seed=seed, agent="ppo", kind="train", **options)
+    a_run_folder(here / "runs" / "offline", seed=4)
+    a_run_folder(here / "runs" / "online", (50, 110), 5, learn_steps=10)
+    tasks = ["Env-v0", "Env-v0 (N=12)", "Env-v0 (N=16)", "Env-v0 (N=12)", "set.hdf5", "set.hdf5, then online"]
+    runs = readers.read(here / "runs")[0]
+    assert [run.env for run in runs] == tasks
+    s = summarize(runs, [], thresholds={"Env-v0": 7.0, "Env-v0 (N=16)": 8.0}, scales={"Env-v0": (0.0, 500.0)})
+    assert [s.thresholds[task][0] for task in tasks[:3]] == [7.0, 7.0, 8.0]
+    assert s.scales["Env-v0 (N=12)"][:2] == (0.0, 500.0)
+    found = gather(Arguments(contestants=("runs",), env=("Env-v0",)), here / "out")[0]
+    assert [run.env for run in found] == tasks[:4]
+    found = gather(Arguments(contestants=("runs",), env=("Env-v0 (N=16)",)), here / "out")[0]
+    assert [run.env for run in found] == tasks[2:3]
+    lines = ["fit iql --data set.hdf5 --learn-steps 9 --seed 1", "fit iql --data set.hdf5 --seed 1"]
+    (here / "own.csv").write_text(
+        "\n".join(["name,seed,clock,eval_mean,command", *(f"a,1,20,4.0,bellmark {line}" for line in lines)]) + "\n"
+    )
+    assert [run.env for run in readers.read(here / "own.csv")[0]] == ["set.hdf5, then online", "set.hdf5"]
+
+
+def test_different_code_is_said():
+    runs = [
+        run(name, seed, [0, 1], versions={"Bellmark's code": code})
+        for name, seed, code in (("a", 1, "1f"), ("a", 2, "1f"), ("b", 1, "2f"))
+    ]
+    assert "versions of Bellmark's code differ: 1f, 2f" in summarize(runs, []).warnings
+    assert not any("code" in text for text in summarize(runs[:2], []).warnings)
+
+
+@pytest.mark.parametrize("agent", ["td3", "sb3:td3"])
+def test_only_evaluations_that_the_last_row_counts_are_no_training(here, agent):
+    folder = a_run_folder(here / "run", agent=agent, kind="train")
+    found = readers.ours(folder)
+    assert found.seconds == 100.0 and found.versions == {"Bellmark's code": "abc"}
+    folder.evaluations.add({"clock": 120, "mean": 1.0, "seconds": 2.0, "episodes": 10})
+    assert readers.ours(folder).seconds == 100.0, "an evaluation after the last row"
 
 
 def test_the_summary_counts_what_it_is_given():
@@ -215,6 +300,10 @@ def test_the_plan_tells_runs_apart_by_all_that_decides_their_numbers(here):
     others = [plan("ppo:epochs=2"), plan("sb3:ppo"), plan("a2c"), plan("ppo", options=("--steps", "50"))]
     assert len({found[0].job.folder for found in [plan("ppo"), *others]}) == 5
     offline = plan("iql", "fit", "some.hdf5", ("--updates", "30"))[0]
+    words = ("iql", "iql:scale_returns=true", "iql:top_episodes=0.5", "iql:reward_shift=-1.0", "iql:learn_steps=9")
+    found = [plan(word, "fit", "some.hdf5", ("--updates", "30"))[0] for word in words]
+    assert len({planned.job.folder for planned in found}) == len(words), "options of the data"
+    assert [planned.task for planned in found[-2:]] == ["some.hdf5", "some.hdf5, then online"]
     assert (offline.job.command[:4], offline.end) == (["fit", "iql", "--data", "some.hdf5"], 30)
     with pytest.raises(InvalidSetting, match="environment"):
         plan("sb3:td3", "fit", "some.hdf5", ())

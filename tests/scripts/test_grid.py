@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from bellmark.scripts import grid
 from bellmark.scripts.statistics import markdown, student_interval
@@ -34,11 +36,32 @@ def test_a_plan_is_run_once(here, capsys, rows, monkeypatch):
         assert rows(folder / "evaluations.csv")[-1]["mean"] == row["eval_mean"]
         assert row["command"].startswith("bellmark train ppo --env CartPole-v1")
         assert row["command"].endswith(f"--seed {row['seed']}")
+        assert row["code"] == json.loads((folder / "manifest.json").read_text())["machine"]["code"] != ""
     capsys.readouterr()
     monkeypatch.setattr(grid.subprocess, "run", lambda *a, **k: pytest.fail("ran again"))
     assert grid.main(words) == 0
     assert "--checkpoint-every 100` | 300 |" in capsys.readouterr().out
     assert grid.main(["plan.toml", "--out", "out", "--table"]) == 0
+
+
+def test_what_another_command_has_made_counts_no_more(here, rows, monkeypatch):
+    """Its row is replaced by the new command's, once that has run; other rows stay."""
+    (here / "plan.toml").write_text(PLAN)
+    one = grid.read_plan(here / "plan.toml", here / "runs", ())[0]
+    done = {"name": "small", "clock": "300", "eval_mean": "1.0"}
+    results = grid.Results(here / "out", "plan")
+    for seed, command in ((1, "bellmark train ppo --old --seed 1"), (2, one._replace(seed=2).line)):
+        results.final.add({**done, "seed": str(seed), "command": command})
+    assert not results.has(one) and results.has(one._replace(seed=2))
+    folder = grid.RunFolder(one.folder)
+    folder.path.mkdir(parents=True)
+    monkeypatch.setattr(grid.RunFolder, "manifest", lambda self: {"machine": {"code": "abc"}})
+    folder.evaluations.add({"clock": 300, "mean": 2.0, "std": 0.0, "episodes": 1, "returns": "2.0", "lengths": "1"})
+    folder.progress.add({"time/time_elapsed": 3.0})
+    results.add(one)
+    found = rows(here / "out" / "plan.csv")
+    assert [(row["seed"], row["eval_mean"], row["code"]) for row in found] == [("2", "1.0", ""), ("1", "2.0", "abc")]
+    assert results.has(one)
 
 
 def test_a_failed_run_is_reported_and_leaves_no_row(here, capsys, rows):

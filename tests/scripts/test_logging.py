@@ -172,3 +172,11 @@ def test_the_time_of_a_run(finished):
     assert "--backend" not in hint(spent("async", environment=6.0, update=3.0))
     assert hint(spent(environment=4.0, update=6.0)) == ""
     assert hint(spent(None, update=6.0)) == ""
+
+
+def test_no_row_is_written_twice(bellmark, rows, here):
+    """Three environments step over the planned end, which is a row."""
+    words = ["--env", "CartPole-v1", "--num-envs", 3, "--steps", 100, "--log-every", 20, "--hidden", "8"]
+    assert bellmark("train", "dqn", *words, "--start", 30, "--run", "run")[0] == 0
+    clocks = [int(row["clock"]) for row in rows(here / "run" / "progress.csv")]
+    assert clocks == sorted(set(clocks)) and clocks[-1] >= 100

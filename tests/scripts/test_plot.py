@@ -57,6 +57,24 @@ def test_seeds_are_joined_and_settings_told_apart(here, drawn):
     assert [curve.name for curve in found["train/loss"]] == ["a/0", "a/1"]
 
 
+def test_tasks_and_options_of_data_are_told_apart():
+    def named(**manifest):
+        base = {"agent": "iql", "settings": {}, "env": None, "data": {"options": {}}, "options": {"data": "a/set.hdf5"}}
+        return plot.Run(path=None, manifest=base | manifest, tables={})
+
+    online = {"data": None, "env": {"env_id": "Env-v0"}}
+    runs = [
+        named(),
+        named(options={"data": "set.hdf5", "learn_steps": 9}),
+        named(**online, options={"env_kwargs": "N = 12"}),
+        named(**online, options={"env_kwargs": "N = 16"}),
+    ]
+    tasks = ["set.hdf5", "set.hdf5, then online", "Env-v0 (N=12)", "Env-v0 (N=16)"]
+    assert plot.labels(runs, False) == [f"iql on {task}" for task in tasks]
+    shares = [named(data={"options": {"top_episodes": share, "task": ""}}) for share in (0.1, 1.0)]
+    assert plot.labels(shares, False) == [f"iql on set.hdf5 top_episodes={share}" for share in (0.1, 1.0)]
+
+
 def test_smoothing_is_stated(here, drawn):
     a_run(here / "a")
     _, found, _ = drawn("a", "--metric", "train/loss", "--smooth", 3)

@@ -37,7 +37,7 @@ def test_a_section_says_what_the_rows_say(tmp_path, monkeypatch):
         "| agent | A-v1, 10,000 | a, D4RL score, 2,000 | seconds for 1,000 updates |",
         "| --- | --- | --- | --- |",
         "| [dqn](agents/dqn.md) | 1.50 [-4.85, 7.85] (2) |  |  |",
-        "| [bc](agents/bc.md), gently |  | 50.0 [-77.1, 177.1] (2) | 4.0 |",
+        "| [bc](agents/bc.md), gently |  | 50.0 [-77.1, 177.1] (2) | 3.0 |",
     ]
     assert parts[3].splitlines()[2:] == ["| A-v1 | peer | 1,000,000 | 2.5 ± 0.5 | 3 | page; older |"]
     (tmp_path / "tried.csv").unlink()

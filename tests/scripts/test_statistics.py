@@ -62,13 +62,22 @@ def test_the_interval_of_a_published_mean_and_deviation():
 def test_the_bootstrap_of_a_mean_is_widened_to_students():
     """sqrt(n / (n - 1)) t / z, for one task exactly; for tasks of equal variance with their freedoms added up."""
     one = [np.array([1.0, 2.0, 3.0])]
-    assert statistics.widening(one) == pytest.approx(1.5**0.5 * 4.30265 / 1.95996, rel=1e-4)
-    assert statistics.widening(one * 4) == pytest.approx(1.5**0.5 * student(8, 0.95) / 1.95996, rel=1e-4)
+    assert statistics.widening(one, mean) == pytest.approx(1.5**0.5 * 4.30265 / 1.95996, rel=1e-4)
+    assert statistics.widening(one * 4, mean) == pytest.approx(1.5**0.5 * student(8, 0.95) / 1.95996, rel=1e-4)
     unequal = [np.array([0.0, 2.0]), np.array([0.0, 1.0, 2.0])]  # variances of the means: 1 and 1/3
     ratio, freedom = 1 / (0.75 / 2 + 0.25 * 2 / 3), 1 / (0.75**2 + 0.25**2 / 2)
     expected = ratio**0.5 * student(round(freedom, 1), 0.95) / 1.95996
-    assert statistics.widening(unequal) == pytest.approx(expected, rel=1e-4)
-    assert statistics.widening([np.ones(3)]) == 1.0
+    assert statistics.widening(unequal, mean) == pytest.approx(expected, rel=0.05)  # their shares are resampled
+    assert statistics.widening([np.ones(3)], mean) == 1.0
+
+
+def test_runs_that_an_aggregate_leaves_out_do_not_widen_its_interval():
+    """Two runs far apart, both outside the middle half, decide nothing: neither where they are nor how far apart."""
+    tasks = [np.array([1.0, 1.1, 1.2]), np.array([1.3, 1.4, 1.5]), np.array([0.9, 1.25, 1.6])]
+    apart, together = ([*tasks, np.array(pair)] for pair in ([-5.0, 50.0], [-5.0, 5.0]))
+    found = [bootstrap(scores, statistics.iqm) for scores in (apart, together)]
+    assert found[0] == found[1]
+    assert statistics.widening(apart, statistics.iqm) < 3.0 < 9.0 < statistics.widening(apart, mean)
 
 
 def test_one_run_has_no_interval():
@@ -132,7 +141,7 @@ def test_intervals_of_95_percent_cover_the_truth(law, tasks, runs, name):
 
 
 def test_without_widening_three_runs_cover_far_less(monkeypatch):
-    monkeypatch.setattr(statistics, "widening", lambda scores, level: 1.0)
+    monkeypatch.setattr(statistics, "widening", lambda scores, aggregate, level: 1.0)
     rng = np.random.default_rng(7)
     found = [bootstrap([rng.normal(size=3)], mean) for _ in range(REPEATS)]
     assert np.mean([one.low <= 0.0 <= one.high for one in found]) < 0.85
