@@ -121,9 +121,11 @@ class Status:
         return values
 
     def require_finite(self) -> None:
-        """Raises NotFinite as `metrics` does, and leaves them to it."""
+        """Raises NotFinite as `metrics` does, and leaves them to it: a resumed run pools the same values."""
+        means, pending = dict(self._means), [*self._pending]
         self._pool()
         self._read()
+        self._means, self._pending = means, pending
 
     def _read(self) -> dict[str, float]:
         names = sorted(self._means)
