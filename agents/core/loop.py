@@ -101,7 +101,7 @@ def take(agent: Agent, buffer: Buffer, env: VectorEnv, action: np.ndarray, step:
     agent.steps += new
     start = getattr(agent.config, "start", 0)
     # a buffer with less than what was seen is another than was learnt from: one with more began with data
-    enough = buffer.transitions > agent.steps or buffer.transitions >= min(start, buffer.rows * buffer.columns // 2)
+    enough = buffer.transitions > agent.steps or buffer.transitions >= start or buffer.written == buffer.rows
     if enough and (agent.updates or agent.steps >= start):
         agent.owed += new * getattr(agent.config, "update_ratio", 0.0)
     if episodes := env.pop_episodes():
