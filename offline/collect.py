@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from ..agents.core.checkpoint import write_atomically
 from ..agents.core.errors import InvalidData, InvalidSetting
+from ..agents.core.files import write_atomically
 from ..agents.core.seeding import derive
 from ..agents.core.spec import Spec
 from .behaviour import log_probs

@@ -2,8 +2,8 @@
 
 What is trusted: the library, and nothing in the set. A set names an environment, wrappers and entry points, which the
 library imports to find out spaces that are not stated, and when it makes the environment; so a set that does not state
-its spaces is refused, no environment is made, and only its id is taken over. Links and foreign filters are refused
-before the library opens the file. Sets in HDF5 are read, those in Arrow or Parquet are not.
+its spaces is refused, no environment is made, and only its id and its horizon are taken over. Links and foreign filters
+are refused before the library opens the file. Sets in HDF5 are read, those in Arrow or Parquet are not.
 """
 
 from __future__ import annotations
@@ -157,15 +157,16 @@ def _columns(path: str, described: dict[str, Any]) -> dict[str, np.ndarray]:
     return {name: np.ascontiguousarray(np.concatenate(columns)) for name, columns in found.items()}
 
 
-def _environment(described: dict[str, Any]) -> dict[str, str]:
-    """The id of the environment that the set names, as metadata. It is a text, and nothing is imported for it."""
+def _environment(described: dict[str, Any]) -> dict[str, str | int]:
+    """The id of the environment that the set names, and its horizon, as metadata: a text and a number."""
     for key in ("eval_env_spec", "env_spec"):
         try:
-            stated = json.loads(described[key])["id"]
-        except (KeyError, TypeError, ValueError, RecursionError):
+            stated = json.loads(described[key])
+            name, horizon = stated["id"], stated.get("max_episode_steps")
+        except (KeyError, TypeError, ValueError, RecursionError, AttributeError):
             continue
-        if isinstance(stated, str):
-            return {"environment": stated}
+        if isinstance(name, str):
+            return {"environment": name} | ({"max_episode_steps": horizon} if type(horizon) is int else {})
     return {}
 
 

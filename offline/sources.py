@@ -92,20 +92,22 @@ def environment(recording: Recording, chosen: Options, reference: Reference | No
 
 
 def env_keywords(metadata: Mapping[str, str | int | float], env_id: str) -> tuple[int, list[str]]:
-    """With which keywords `bellmark collect` made the environment `env_id`: its horizon, and the names of the others.
+    """With which keywords the data's environment `env_id` was made: its horizon, and the names of the others.
 
-    The horizon is 0 where none was chosen. Nothing else is taken over: a file may not shape environments.
+    `bellmark collect` states them all, a Minari set the horizon. That is 0 where none was chosen. Nothing else is taken
+    over: a file may not shape environments.
     """
-    if "env_settings" not in metadata:
-        return 0, []
     from ..envs import atari, for_evaluation, minatar
 
-    try:
-        settings = for_evaluation(parse(str(metadata["env_settings"])))
-        kwargs = settings["kwargs"] if settings["env_id"] == env_id else {}
-        found = {name: value for name, value in kwargs.items() if name.isidentifier()}
-    except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
-        return 0, []
+    same = str(metadata.get("environment", "")) == env_id
+    found = {name: metadata[name] for name in ("max_episode_steps",) if same and name in metadata}
+    if "env_settings" in metadata:
+        try:
+            settings = for_evaluation(parse(str(metadata["env_settings"])))
+            kwargs = settings["kwargs"] if settings["env_id"] == env_id else {}
+            found = {name: value for name, value in kwargs.items() if name.isidentifier()}
+        except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
+            return 0, []
     usual = minatar.PROTOCOL if env_id.startswith("MinAtar/") else {}
     usual = atari.AtariSettings().to_dict() if atari.is_atari(env_id) else usual
     others = {name for name, value in found.items() if usual.get(name) != value}

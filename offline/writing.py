@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..agents.core.errors import InvalidSetting, MissingExtra
+from ..agents.core.files import replacing
+from .sources import env_keywords
 
 if TYPE_CHECKING:
     from .collect import Columns
@@ -23,37 +26,31 @@ def write_d4rl(path: str | Path, parts: Iterable[Columns], metadata: Mapping[str
     """
     import h5py
 
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with h5py.File(temporary, "w") as file:
-            count = 0
-            for columns in parts:
-                for name, values in columns.items():
-                    if not count:
-                        values = values[:0]
-                        file.create_dataset(
-                            name, values.shape, values.dtype, maxshape=(None, *values.shape[1:]), chunks=True,
-                            compression="gzip", shuffle=True,
-                        )  # fmt: skip
-                stored = [name for name in _names(file) if name in columns]
-                if len(stored) < len(_names(file)):
-                    lacking = sorted(set(_names(file)) - set(stored))
-                    for name in lacking:  # such as the log-probabilities of one policy among others
-                        del file[name]
-                added = len(columns["rewards"])
-                for name in stored:
-                    file[name].resize(count + added, axis=0)
-                    file[name][count:] = columns[name]
-                count += added
-            if not count:
-                raise InvalidSetting(f"there is no transition to write to {path}: record some first")
-            group = file.create_group("metadata")
-            for name, value in metadata.items():
-                group[name] = value
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        count = 0
+        for columns in parts:
+            for name, values in columns.items():
+                if not count:
+                    values = values[:0]
+                    file.create_dataset(
+                        name, values.shape, values.dtype, maxshape=(None, *values.shape[1:]), chunks=True,
+                        compression="gzip", shuffle=True,
+                    )  # fmt: skip
+            stored = [name for name in _names(file) if name in columns]
+            if len(stored) < len(_names(file)):
+                lacking = sorted(set(_names(file)) - set(stored))
+                for name in lacking:  # such as the log-probabilities of one policy among others
+                    del file[name]
+            added = len(columns["rewards"])
+            for name in stored:
+                file[name].resize(count + added, axis=0)
+                file[name][count:] = columns[name]
+            count += added
+        if not count:
+            raise InvalidSetting(f"there is no transition to write to {path}: record some first")
+        group = file.create_group("metadata")
+        for name, value in metadata.items():
+            group[name] = value
 
 
 def _names(file: Any) -> list[str]:
@@ -82,8 +79,11 @@ def episodes_of(parts: Iterable[Columns]) -> Iterable[Columns]:
 def write_minari(dataset_id: str, parts: Iterable[Columns], env_id: str, metadata: Mapping[str, Any]) -> None:
     """Writes `parts` as the local Minari set `dataset_id`, such as `hopper/medium-v0`, in its HDF5 format.
 
-    Raises MissingExtra without minari, InvalidSetting for an id that is taken or is none.
+    It names the environment `env_id`, with the horizon that `env_settings` in `metadata` states. Raises MissingExtra
+    without minari, InvalidSetting for an id that is taken or is none.
     """
+    import gymnasium
+
     try:
         import minari
         from minari.data_collector import EpisodeBuffer
@@ -101,13 +101,15 @@ def write_minari(dataset_id: str, parts: Iterable[Columns], env_id: str, metadat
         )
         for number, rows in enumerate(episodes_of(parts))
     ]
+    horizon, _ = env_keywords(metadata, env_id)
+    environment = dataclasses.replace(gymnasium.spec(env_id), max_episode_steps=horizon) if horizon else env_id
     try:
         with warnings.catch_warnings():  # about an author's address and the like, and old versions of environments
             warnings.simplefilter("ignore")
             minari.create_dataset_from_buffers(
                 dataset_id,
                 buffers,
-                env=env_id,
+                env=environment,
                 algorithm_name=str(metadata.get("agents", "")),
                 description=", ".join(f"{name}: {value}" for name, value in metadata.items()),
                 data_format="hdf5",

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..agents.core.checkpoint import write_atomically
+from ..agents.core.files import write_atomically
 
 
 def calibration(path: Path, rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:

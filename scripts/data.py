@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..agents.core.checkpoint import write_atomically
+from ..agents.core.files import write_atomically
 from . import arguments
 from .outcome import UsageError
 

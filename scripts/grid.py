@@ -128,6 +128,18 @@ def read_plan(path: Path, runs: Path, only: Iterable[str]) -> list[Job]:
     return [job for job in jobs if not only or job.name in only]
 
 
+def refuse_others(jobs: Iterable[Job]) -> None:
+    """Raises InvalidSetting where a job's folder holds the run of another command."""
+    for job in jobs:
+        folder = RunFolder(job.folder)
+        if folder.manifest_file.exists():
+            begun = " ".join(folder.manifest()["command"]).partition(" --run ")[0]
+            if begun != job.line:
+                raise InvalidSetting(
+                    f"{job.folder} holds a run of another command ({begun}): move it away, or give other --runs"
+                )
+
+
 def run(job: Job, program: Sequence[str] = (f"{__package__}.main",)) -> bool:
     """Runs a job in a process of its own, from its last checkpoint if there is one; what it prints goes to a log.
 
@@ -150,6 +162,7 @@ def run(job: Job, program: Sequence[str] = (f"{__package__}.main",)) -> bool:
 def run_all(jobs: Iterable[Job], results: Results, at_a_time: int) -> list[Job]:
     """Runs what the results lack. Returns the jobs that failed."""
     missing = [job for job in jobs if not results.has(job)]
+    refuse_others(missing)
     failed = []
 
     def work(job: Job) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..agents.core.checkpoint import write_atomically
+from ..agents.core.files import write_atomically
 from .disk import append
 
 

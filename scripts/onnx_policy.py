@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ..agents.core.agent import Agent
-from ..agents.core.checkpoint import write_atomically
 from ..agents.core.errors import BellmarkError, InvalidSetting, MissingExtra
+from ..agents.core.files import write_atomically
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-4

@@ -217,7 +217,8 @@ def line(row: Row) -> str:
 
 def write(a: Arguments, rows: list[Row], selected: list[Row], baseline: float, data: Any) -> None:
     """The tables, the picture and the protocol."""
-    from ..agents.core.checkpoint import versions, write_atomically
+    from ..agents.core.checkpoint import versions
+    from ..agents.core.files import write_atomically
     from .calibration import calibration
 
     folder = Path(a.out)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..agents.core.checkpoint import write_atomically
+from ..agents.core.files import write_atomically
 from .switch import switch_clock
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#000000", "#cc79a7", "#56b4e9", "#8c6d00", "#777777")

@@ -11,7 +11,7 @@ import numpy as np
 
 from .grid import FOLDER, rows_of
 from .pages import table
-from .statistics import Estimate, bootstrap, iqm, student_interval
+from .statistics import Estimate, bootstrap, difference, iqm, steps_to, student_interval
 from .switch import switch
 from .tasks import task_of
 
@@ -27,6 +27,9 @@ Published figures differ in protocol, as their notes say."""
 SWITCHES = """From data to the environment: the last evaluation before the switch, the first after it, what was lost
 between the two, the lowest after it (of several, so lower by chance alone), and the last (mean over seeds, Student's
 95% interval, number of seeds)."""
+EFFICIENCY = """Sample efficiency: the mean of all evaluations, which is the area under the learning curve (mean over
+seeds, Student's 95% interval, number of seeds), by how much that exceeds the first agent's (Welch's 95% interval), and
+the clock at which an evaluation first reached what the first agent had on average at the end, seed by seed."""
 AGGREGATE = "Interquartile mean over all runs of these tasks, with a stratified bootstrap interval over runs."
 
 
@@ -116,6 +119,49 @@ def switches(planned: Iterable[Mapping[str, Any]], curves: Sequence[Mapping[str,
     )
 
 
+def evaluations(rows: Iterable[Mapping[str, str]]) -> tuple[np.ndarray, np.ndarray]:
+    """The clock `[P]` and the mean returns `[seeds, P]` of one entry's rows, as far as all seeds have come."""
+    seeds: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        seeds.setdefault(row["seed"], []).append((float(row["clock"]), float(row["mean"])))
+    points = min(map(len, seeds.values()))
+    clock, mean = np.moveaxis(np.array([found[:points] for found in seeds.values()]), -1, 0)
+    return clock.mean(0), mean
+
+
+def efficiency(names: Sequence[str], planned: Iterable[Mapping[str, Any]], curves: Sequence[Mapping[str, str]]) -> str:
+    """How soon entries learn, against the first of them, up to where all have come; "" without curves of two."""
+    agents = {entry["name"]: agent_of(entry) for entry in planned}
+    own = {name: [row for row in curves if row["name"] == name] for name in names}
+    found = {name: evaluations(rows) for name, rows in own.items() if rows}
+    if len(found) < 2 or names[0] not in found:
+        return ""
+    end = min(clock[-1] for clock, _ in found.values())
+    upto = {name: (clock[clock <= end], mean[:, clock <= end]) for name, (clock, mean) in found.items()}
+    first, goal = upto[names[0]][1].mean(1), float(upto[names[0]][1][:, -1].mean())
+    rows = []
+    for name, (clock, mean) in upto.items():
+        area = mean.mean(1)
+        more = "" if name == names[0] else cell(difference(area, first), min(len(area), len(first)))
+        reached = [steps_to(goal, clock, run) for run in mean]
+        when = ", ".join(f"{step:,.0f}" if np.isfinite(step) else "never" for step in reached)
+        rows.append((agents[name], cell(student_interval(area), len(area)), more, when))
+    return table(("agent", f"mean of evaluations up to {end:,.0f}", "more", f"reached {goal:z.0f} at"), rows)
+
+
+def efficiencies(plan: Path, wanted: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The comparisons of sample efficiency that a plan wants, of its entries and those of `plans` beside it."""
+    parts = []
+    for comparison in wanted:
+        plans = [plan, *(plan.with_name(f"{name}.toml") for name in comparison.get("plans", []))]
+        planned = [entry for each in plans for entry in tomllib.loads(each.read_text(encoding="utf-8"))["entry"]]
+        files = [each.with_name(f"{each.stem}-curves.csv") for each in plans]
+        curves = [row for file in files if file.exists() for row in rows_of(file)]
+        if found := efficiency(comparison["entries"], planned, curves):
+            parts += [comparison["title"], found]
+    return [EFFICIENCY, *parts] if parts else []
+
+
 def aggregate(entries: Iterable[Entry], tasks: Mapping[str, Sequence[float]]) -> list[tuple[str, str]]:
     """For each agent with runs of all tasks: IQM of the scores, scaled so that those given for a task are 0 and 1."""
     scaled: dict[str, dict[str, np.ndarray]] = {}
@@ -160,6 +206,7 @@ def section(plan: Path) -> list[str]:
     for wanted in contents.get("aggregate", []):
         if rows := aggregate(entries, wanted["tasks"]):
             parts += [f"{wanted['title']} {AGGREGATE}", table(("agent", "IQM (seeds of each task)"), rows)]
+    parts += efficiencies(plan, contents.get("efficiency", []))
     if others := published(plan.stem):
         parts.append(table(("published for", "who", "at", "score", "seeds", "source and what differs"), others))
     return parts

@@ -11,8 +11,8 @@ import torch
 
 from ..agents.core.advantages import backward
 from ..agents.core.agent import Agent
-from ..agents.core.checkpoint import write_atomically
 from ..agents.core.errors import InvalidSetting
+from ..agents.core.files import write_atomically
 from ..agents.core.heads import Categorical
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..agents.core.checkpoint import write_atomically
 from ..agents.core.errors import BellmarkError, InvalidCheckpoint, RunExists
+from ..agents.core.files import write_atomically
 from .disk import append
 from .lock import Lock
 from .monitor import Monitor

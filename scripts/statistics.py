@@ -126,6 +126,19 @@ def student_from(mean: float, deviation: float, runs: int, level: float = 0.95) 
     return Estimate(mean, mean - half, mean + half)
 
 
+def difference(x: np.ndarray, y: np.ndarray, level: float = 0.95) -> Estimate:
+    """mean(x) - mean(y) of independent runs with different variances, with Welch's interval (1947)."""
+    value, runs = float(x.mean() - y.mean()), np.array([len(x), len(y)])
+    if runs.min() < 2:
+        return Estimate(value, np.nan, np.nan)
+    parts = np.array([x.var(ddof=1), y.var(ddof=1)]) / runs
+    if not parts.any():
+        return Estimate(value, value, value)
+    freedom = parts.sum() ** 2 / (parts**2 / (runs - 1)).sum()
+    half = student(round(freedom, 1), level) * float(np.sqrt(parts.sum()))
+    return Estimate(value, value - half, value + half)
+
+
 def normal(level: float) -> float:
     """Half the width of a central interval of the standard normal law."""
     return NormalDist().inv_cdf((1 + level) / 2)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..agents.core.checkpoint import write_atomically
 from ..agents.core.errors import InvalidSetting
+from ..agents.core.files import write_atomically
 from .traces import Trace
 
 FORMATS = (".png", ".svg", ".pdf")

@@ -8,8 +8,8 @@ import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..agents.core.checkpoint import write_atomically
 from ..agents.core.errors import MissingExtra
+from ..agents.core.files import write_atomically
 
 if TYPE_CHECKING:
     from .log import Events

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
-import os
 import platform
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -23,7 +21,7 @@ from torch import Tensor
 
 from . import container
 from .agent import Agent
-from .errors import InvalidCheckpoint, InvalidSetting, NotFinite
+from .errors import InvalidCheckpoint, NotFinite
 from .memory import require
 from .registry import agent_class
 from .seeding import forked
@@ -63,8 +61,6 @@ def save(
     `extra` is any JSON-able value for the manifest. Raises NotFinite rather than save broken parameters, and OSError
     where the disk refuses; `path` is then unchanged.
     """
-    from safetensors.torch import save as serialise
-
     tensors = agent.state()
     for name, value in tensors.items():
         if value.is_floating_point() and not value.isfinite().all():
@@ -95,25 +91,7 @@ def save(
         manifest["env_state"] = flatten(agent.env.state(), "env", tensors)
         if manifest["env_state"] is None:
             manifest["resume"] = f"new episodes: {agent.env.obstacle()}"
-    packed = {name: value.detach().to("cpu").contiguous() for name, value in tensors.items()}
-    content = serialise(packed, {"bellmark": json.dumps(manifest)})
-    if int.from_bytes(content[:8], "little") > container.LARGEST_HEADER:
-        raise InvalidSetting("a checkpoint with so many environments in the middle of their episodes: lower num_envs")
-    write_atomically(path, content)
-
-
-def write_atomically(path: str | Path, content: bytes) -> None:
-    """Replaces `path` by `content`, or leaves it as it was."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    container.write(path, manifest, tensors)
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Iterable
+import os
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .errors import InvalidCheckpoint
+from .errors import InvalidCheckpoint, InvalidSetting
+from .files import replacing
 
 LARGEST_HEADER = 2**24
 """Bytes; a thousand environments that are saved in the middle of their episodes take about 3 MB."""
@@ -36,12 +40,35 @@ def read(path: Path) -> tuple[Any, dict[str, Tensor]]:
         raise InvalidCheckpoint(f"{path} is damaged or no checkpoint ({error}): take an older one") from error
 
 
-def _header(path: Path) -> str:
+def write(path: str | Path, manifest: Any, tensors: Mapping[str, Tensor]) -> None:
+    """Replaces `path` by a file of `manifest`, which is JSON-able, and `tensors`, written from where they are.
+
+    Raises InvalidSetting for a manifest that `read` would refuse, and OSError; `path` is then unchanged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    packed = {name: value.detach().to("cpu").contiguous() for name, value in tensors.items()}
+    with replacing(path) as temporary:
+        try:
+            save_file(packed, temporary, {"bellmark": json.dumps(manifest)})
+        except SafetensorError as error:  # where the disk refuses: of the error, the library keeps the text alone
+            number = int((re.findall(r"os error (\d+)", str(error)) or [errno.EIO])[0])
+            raise OSError(number, os.strerror(number)) from error
+        if _header_size(temporary) > LARGEST_HEADER:
+            raise InvalidSetting("a checkpoint of so many environments in the middle of episodes: lower num_envs")
+
+
+def _header_size(path: Path) -> int:
     with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        if size > LARGEST_HEADER:
-            raise ValueError(f"its header is said to have {size:,} bytes")
-        return file.read(size).decode()
+        return int.from_bytes(file.read(8), "little")
+
+
+def _header(path: Path) -> str:
+    if (size := _header_size(path)) > LARGEST_HEADER:
+        raise ValueError(f"its header is said to have {size:,} bytes")
+    with path.open("rb") as file:
+        return file.read(8 + size)[8:].decode()
 
 
 def parse(text: str) -> Any:

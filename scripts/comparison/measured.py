@@ -9,8 +9,8 @@ import resource
 import sys
 from pathlib import Path
 
-from ...agents.core.checkpoint import write_atomically
 from ...agents.core.errors import BellmarkError
+from ...agents.core.files import write_atomically
 
 
 def peak() -> int:

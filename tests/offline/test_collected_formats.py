@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from bellmark import dataset
 from bellmark.agents.core.errors import InvalidSetting
 from bellmark.envs import make
+from bellmark.offline import sources
 from bellmark.offline.behaviour import Uniform
 from bellmark.offline.collect import record
 from bellmark.offline.writing import write_d4rl, write_minari
@@ -35,6 +38,19 @@ def test_minari_gives_the_same_episodes(tmp_path, monkeypatch):
     np.testing.assert_array_equal(logs, columns["infos/action_log_probs"])
     with pytest.raises(InvalidSetting, match="cannot be written"):
         write_minari("test/pendulum-v0", [columns], "Pendulum-v1", {})
+
+
+def test_a_minari_set_keeps_the_horizon(tmp_path, monkeypatch):
+    minari = pytest.importorskip("minari")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    with make("Pendulum-v1", 2, max_episode_steps=30) as env:
+        columns = record(Uniform(env.spec), env, 0, transitions=120)
+        facts = {"environment": "Pendulum-v1", "env_settings": json.dumps(env.settings)}
+    write_minari("test/short-v0", [columns], "Pendulum-v1", facts)
+    assert minari.load_dataset("test/short-v0").spec.env_spec.max_episode_steps == 30
+    data = dataset("test/short-v0")
+    assert data.episode_lengths.tolist() == [30] * 4 and data.env_kwargs == {"max_episode_steps": 30}
+    assert sources.env_keywords(data.metadata, "Other-v0") == (0, []), "it is not another environment's"
 
 
 def test_d3rlpy_reads_the_file(tmp_path):

@@ -42,6 +42,9 @@ def test_a_plan_is_run_once(here, capsys, rows, monkeypatch):
     assert grid.main(words) == 0
     assert "--checkpoint-every 100` | 300 |" in capsys.readouterr().out
     assert grid.main(["plan.toml", "--out", "out", "--table"]) == 0
+    (here / "plan.toml").write_text(PLAN.replace("300", "400"))
+    assert grid.main(words) == 1
+    assert "small-seed1 holds a run of another command (bellmark train ppo" in capsys.readouterr().err
 
 
 def test_what_another_command_has_made_counts_no_more(here, rows, monkeypatch):

@@ -72,6 +72,34 @@ def test_an_aggregate_is_of_scaled_scores_of_agents_with_all_tasks():
     assert text.startswith("0.45 [") and text.endswith("(2)"), "the middle two of 0.5, 1, 0 and 0.4"
 
 
+def test_sample_efficiency_is_the_area_under_the_curve_up_to_where_all_have_come(tmp_path):
+    """By hand: areas sac 1, 3 and crossq 4, 4 up to 2,000; sac ends there at 3 on average."""
+    head = "name,seed,clock,mean\n"
+    runs = {
+        "sac-a,1": [(1000, 0.0), (2000, 2.0), (3000, 50.0)],
+        "sac-a,2": [(1000, 2.0), (2000, 4.0), (3000, 60.0)],
+        "crossq-a,1": [(1000, 3.0), (2000, 5.0)],
+        "crossq-a,2": [(1000, 2.5), (2000, 5.5), (3000, 9.0)],
+    }
+    rows = {agent: [f"{agent},{c},{m}" for c, m in points] for agent, points in runs.items()}
+    files = {"first": "sac", "second": "crossq"}
+    for name, agent in files.items():
+        path = plan(tmp_path, [(f"{agent}-a", ["train", agent, "--env", "A"]), (f"x-{name}", ["train", "ppo"])], [])
+        path.rename(tmp_path / f"{name}.toml")
+        own = [line for key, lines in rows.items() if key.startswith(agent) for line in lines]
+        (tmp_path / f"{name}-curves.csv").write_text(head + "\n".join(own) + "\n")
+    wanted = {"title": "A.", "plans": ["second"], "entries": ["sac-a", "crossq-a", "x-second"]}
+    text, title, found = results.efficiencies(tmp_path / "first.toml", [wanted])
+    assert text == results.EFFICIENCY and title == "A."
+    assert found.splitlines() == [
+        "| agent | mean of evaluations up to 2,000 | more | reached 3 at |",
+        "| --- | --- | --- | --- |",
+        "| [sac](agents/sac.md) | 2.00 [-10.71, 14.71] (2) |  | never, 2,000 |",
+        "| [crossq](agents/crossq.md) | 4.00 [4.00, 4.00] (2) | 2.00 [-10.71, 14.71] (2) | 1,000, 2,000 |",
+    ]
+    assert results.efficiencies(tmp_path / "first.toml", [{"title": "A.", "entries": ["sac-a", "crossq-a"]}]) == []
+
+
 def test_published_figures_are_of_plans_that_exist():
     with (results.FOLDER / "published.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

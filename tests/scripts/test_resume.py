@@ -8,7 +8,7 @@ from functools import partial
 import h5py
 import pytest
 from bellmark.agents.core import checkpoint
-from bellmark.agents.core.checkpoint import write_atomically
+from bellmark.agents.core.files import write_atomically
 from bellmark.scripts.run_folder import RunFolder
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

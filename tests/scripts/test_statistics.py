@@ -59,6 +59,14 @@ def test_the_interval_of_a_published_mean_and_deviation():
     assert statistics.student_from(values.mean(), values.std(ddof=1), 4) == statistics.student_interval(values)
 
 
+def test_a_difference_has_welchs_interval():
+    """Ends from scipy.stats.ttest_ind(x, y, equal_var=False).confidence_interval()."""
+    x, y = np.array([27.5, 21.0, 19.0, 23.6, 17.0, 17.9]), np.array([27.1, 22.0, 20.8, 23.4, 23.4])
+    assert statistics.difference(x, y) == pytest.approx((-2.34, -6.7725, 2.0925), abs=2e-3)
+    assert np.isnan(statistics.difference(x[:1], y)[1:]).all(), "one run has no interval"
+    assert statistics.difference(x[:1].repeat(2), y[:1].repeat(3)) == pytest.approx((0.4, 0.4, 0.4))
+
+
 def test_the_bootstrap_of_a_mean_is_widened_to_students():
     """sqrt(n / (n - 1)) t / z, for one task exactly; for tasks of equal variance with their freedoms added up."""
     one = [np.array([1.0, 2.0, 3.0])]
