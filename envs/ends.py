@@ -10,8 +10,9 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-SUCCESS = "is_success"
-"""Key of `info` under which an environment says at the end of an episode whether its goal was reached."""
+SUCCESS, MAZES = "is_success", "success"
+"""Keys of `info` under which an environment says at the end of an episode whether its goal was reached; the second is
+that of mazes and of Meta-World, and counts where the first is absent."""
 FINAL = "final_info"
 """Key of `info` under which that is if a new episode begins in the same step."""
 
@@ -34,11 +35,17 @@ class Successes:
         """Episodes ended in the columns `done` `[N]`, with this `info`, as gymnasium's vector environments give it."""
         self.last[done] = math.nan
         said = info.get(FINAL, info)
-        if not isinstance(said, dict) or SUCCESS not in said:
+        name = SUCCESS if SUCCESS in said else MAZES
+        if not isinstance(said, dict) or name not in said:
             return
-        for column in np.flatnonzero(done & said.get(f"_{SUCCESS}", True)):
-            self.last[column] = told(said[SUCCESS][column])
+        for column in np.flatnonzero(done & said.get(f"_{name}", True)):
+            self.last[column] = told(said[name][column])
         self.recent.extend(self.last[done & ~np.isnan(self.last)].tolist())
+
+
+def success_in(info: dict[str, Any]) -> Any:
+    """What the `info` of a single environment says of a success; None if nothing."""
+    return info.get(SUCCESS, info.get(MAZES))
 
 
 def told(value: Any) -> float:

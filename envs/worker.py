@@ -17,7 +17,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from ..agents.core.errors import InvalidCheckpoint
 from . import snapshot
-from .ends import FINAL, SUCCESS, told
+from .ends import FINAL, SUCCESS, success_in, told
 
 INTERRUPTIONS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Signals that ask a training to end: Ctrl-C, `kill`, a terminal that is closed. Windows knows no last one."""
@@ -55,15 +55,15 @@ class InfoFree(SyncVectorEnv):
         self._autoreset_envs = terminated | truncated
         if not np.count_nonzero(self._autoreset_envs):
             return obs, rewards, terminated, truncated, {}
-        return obs, rewards, terminated, truncated, {SUCCESS: [info.get(SUCCESS) for info in infos]}
+        return obs, rewards, terminated, truncated, {SUCCESS: [success_in(info) for info in infos]}
 
     def _add_info(self, vector_infos: dict[str, Any], env_info: dict[str, Any], env_num: int) -> dict[str, Any]:
         if "final_obs" in env_info:
             vector_infos.setdefault("final_obs", [None] * self.num_envs)[env_num] = env_info["final_obs"]
             said = vector_infos.setdefault(FINAL, {SUCCESS: [None] * self.num_envs})
-            said[SUCCESS][env_num] = env_info[FINAL].get(SUCCESS)
-        elif SUCCESS in env_info:
-            vector_infos.setdefault(SUCCESS, [None] * self.num_envs)[env_num] = env_info[SUCCESS]
+            said[SUCCESS][env_num] = success_in(env_info[FINAL])
+        elif (success := success_in(env_info)) is not None:
+            vector_infos.setdefault(SUCCESS, [None] * self.num_envs)[env_num] = success
         return vector_infos
 
 

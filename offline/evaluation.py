@@ -73,17 +73,18 @@ def padded(values: np.ndarray, found: Trajectories) -> np.ndarray:
 
 
 def trials(buffer: Buffer, behaviour: np.ndarray, judged: np.ndarray, fqe: FQE | None = None) -> Trials:
-    """The episodes of `buffer`, from log b(a|s) and log pi(a|s) of its transitions `[M]`; Q and V from `fqe`."""
+    """The finished episodes of `buffer`, from log b(a|s), log pi(a|s) of its transitions `[M]`; Q and V from `fqe`."""
     found = trajectories(buffer)
     q, value = fqe.estimates(buffer, found.rows) if fqe else (np.zeros(len(found.rows)),) * 2
-    return Trials(*(padded(column, found) for column in (judged - behaviour, found.reward, q, value)))
+    columns = (judged - behaviour, found.reward, q, value)
+    return Trials(*(padded(column, found) for column in columns)).take(found.whole)
 
 
 def discounted_returns(buffer: Buffer, gamma: float) -> np.ndarray:
-    """sum_t gamma^t r_t of each episode `[n]`: their mean is the value of the policy that recorded them."""
+    """sum_t gamma^t r_t of each finished episode `[n]`: their mean is the value of the policy that recorded them."""
     found = trajectories(buffer)
     remaining = np.repeat(found.lengths, found.lengths) - found.time
-    return discounted_sums(found.reward, remaining, gamma)[found.first]
+    return discounted_sums(found.reward, remaining, gamma)[found.first[found.whole]]
 
 
 def true_returns(

@@ -44,14 +44,18 @@ class Trajectories(NamedTuple):
         before = np.concatenate(([0.0], np.cumsum(self.reward)))
         return np.repeat(before[self.first + self.lengths], self.lengths) - before[:-1]
 
-    def best(self, fraction: float) -> np.ndarray:
-        """The numbers of the best int(`fraction` E) finished episodes by return, at least one, in time order.
+    @property
+    def whole(self) -> np.ndarray:
+        """The numbers of the finished episodes, whose returns are known; of all, if none is finished."""
+        return np.flatnonzero(self.finished) if self.finished.any() else np.arange(len(self.first))
 
-        Among equal returns the shorter is better, then the earlier. Unfinished episodes count only if all are.
+    def best(self, fraction: float) -> np.ndarray:
+        """The numbers of the best int(`fraction` E) of the `whole` episodes by return, at least one, in time order.
+
+        Among equal returns the shorter is better, then the earlier.
         """
-        candidates = np.flatnonzero(self.finished) if self.finished.any() else np.arange(len(self.first))
-        order = np.lexsort((self.lengths[candidates], -self.returns[candidates]))
-        return np.sort(candidates[order[: max(int(fraction * len(candidates)), 1)]])
+        order = np.lexsort((self.lengths[self.whole], -self.returns[self.whole]))
+        return np.sort(self.whole[order[: max(int(fraction * len(order)), 1)]])
 
     def transitions(self, episodes: np.ndarray) -> np.ndarray:
         """Flat indices of all transitions of the episodes with these numbers, ascending in time."""

@@ -44,6 +44,12 @@ class Tries(gymnasium.Env):
         return np.zeros(2, np.float32), 1.0, over and self.won, over, self.info(self.won == over)
 
 
+class Maze(Tries):
+    """Says it with the word of mazes."""
+
+    says = "success"
+
+
 class Silent(Tries):
     """Says nothing that is heard."""
 
@@ -68,11 +74,11 @@ def run(env, episodes):
     return said
 
 
-@pytest.mark.parametrize("kind", [bool, np.float32], ids=["bool", "float32"])
+@pytest.mark.parametrize("env", [Tries, lambda: Tries(np.float32), Maze], ids=["bool", "float32", "maze"])
 @pytest.mark.parametrize("backend", ["sync", "async"])
 @pytest.mark.parametrize("mode", MODES)
-def test_the_last_word_of_an_episode_counts(mode, backend, kind):
-    with make(lambda: Tries(kind), 2, autoreset=mode, backend=backend) as env:
+def test_the_last_word_of_an_episode_counts(mode, backend, env):
+    with make(env, 2, autoreset=mode, backend=backend) as env:
         assert env.successes.rate is None
         assert run(env, 4) == [[0.0] * 2, [1.0] * 2, [1.0] * 2, [0.0] * 2]
         assert env.successes.rate == 0.5
@@ -80,9 +86,10 @@ def test_the_last_word_of_an_episode_counts(mode, backend, kind):
         assert (len(env.successes.recent), env.successes.rate) == (100, pytest.approx(2 / 3, abs=0.02))
 
 
+@pytest.mark.parametrize("heard", [Tries, Maze])
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
-def test_a_given_vector_environment_is_heard(mode):
-    vector = SyncVectorEnv([Tries, Tries, Silent], autoreset_mode=mode)
+def test_a_given_vector_environment_is_heard(mode, heard):
+    vector = SyncVectorEnv([heard, heard, Silent], autoreset_mode=mode)
     with make(vector) as env:
         said = run(env, 3)
         assert [row[:2] for row in said] == [[0.0] * 2, [1.0] * 2, [1.0] * 2]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from bellmark.agents.core.errors import InvalidData
 from bellmark.offline.dataset import dataset
-from bellmark.offline.evaluation import recorded_log_probs
+from bellmark.offline.evaluation import discounted_returns, recorded_log_probs, trials
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 COUNT = 200
@@ -40,6 +40,22 @@ def test_log_probabilities_belong_to_their_transitions(tmp_path, seed, successor
     assert len(found) == data.buffer.transitions
     assert (len(found) == COUNT) == (successors and "validation" not in options)
     assert found.tolist() == (-data.buffer.reward[data.buffer.valid]).tolist()
+
+
+def test_an_episode_that_was_left_off_counts_for_nothing(tmp_path):
+    """Its return is not known; by hand, with the number of its row as each reward."""
+    data = dataset(recorded(tmp_path / "mine.hdf5", seed=2, successors=True))
+    with h5py.File(tmp_path / "mine.hdf5") as file:
+        ends = np.flatnonzero(file["terminals"][()] | file["timeouts"][()])
+    assert ends[-1] < COUNT - 1, "the last one is left off"
+    parts = np.split(np.arange(COUNT), ends + 1)[:-1]
+    expected = [sum(0.9**t * reward for t, reward in enumerate(part)) for part in parts]
+    np.testing.assert_allclose(discounted_returns(data.buffer, 0.9), expected)
+    found = trials(data.buffer, np.zeros(COUNT), np.arange(COUNT, dtype=np.float64))
+    assert [row[: len(part)].tolist() for row, part in zip(found.reward, parts, strict=True)] == [
+        part.tolist() for part in parts
+    ]
+    assert found.log_ratio.sum() == found.reward.sum() == sum(part.sum() for part in parts)
 
 
 def test_log_probabilities_of_another_number_of_transitions_are_refused(tmp_path):
