@@ -26,6 +26,10 @@ def mse(prediction: Tensor, target: Tensor) -> Tensor:
 def huber(prediction: Tensor, target: Tensor, threshold: float = 1.0) -> Tensor:
     """u^2 / 2 up to the threshold k, then k (|u| - k / 2) (Huber 1964; Mnih et al. 2015 clip this gradient)."""
     check_shapes(prediction, target)
+    if torch.compiler.is_compiling():  # the compiler joins formulas with what is around them, but not that function
+        error = target - prediction
+        near = error.clamp(-threshold, threshold)
+        return near * (error - near / 2)
     return F.huber_loss(prediction, target.expand_as(prediction), reduction="none", delta=threshold)
 
 
@@ -54,9 +58,12 @@ def quantile_huber(quantiles: Tensor, target: Tensor, fractions: Tensor, thresho
     """
     check_shapes(quantiles[..., 0], target[..., 0])
     sample, quantile = torch.broadcast_tensors(target.unsqueeze(-2), quantiles.unsqueeze(-1))  # [..., B, N, M], views
-    size = F.huber_loss(quantile, sample, reduction="none", delta=threshold) if threshold else (sample - quantile).abs()
+    size = huber(quantile, sample, threshold) if threshold else (sample - quantile).abs()
     weight = torch.where(sample < quantile, 1.0 - fractions.unsqueeze(-1), fractions.unsqueeze(-1))
-    total = torch.linalg.vecdot(weight.flatten(-2), size.flatten(-2))  # no third tensor of their size
+    if torch.compiler.is_compiling():
+        total = (weight * size).sum((-2, -1))  # as one loop, which keeps no tensor of their size
+    else:
+        total = torch.linalg.vecdot(weight.flatten(-2), size.flatten(-2))  # which makes no third tensor of their size
     return total / (target.shape[-1] * (threshold or 1.0))
 
 

@@ -141,3 +141,26 @@ def test_huber_gradient_is_the_clipped_error():
     errors = numbers(-3, -0.5, 0.5, 3).requires_grad_()
     huber(errors, torch.zeros(4, dtype=torch.float64)).sum().backward()
     assert errors.grad.tolist() == [-1, -0.5, 0.5, 1]
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.5, 1.0])
+def test_compiled_formulas_are_the_plain_ones(threshold):
+    """Values and gradients; at the corners, too."""
+    torch.manual_seed(0)
+    target, fractions = torch.randn(7, 5).double(), torch.tensor([0.1, 0.5, 0.8]).double()
+    quantiles = torch.randn(2, 7, 3).double()
+    quantiles[0, 0, :] = target[0, :3] + torch.tensor([0.0, threshold, -threshold]).double()
+    found = []
+    for compiled in (False, True):
+        value = quantiles.clone().requires_grad_()
+        each = torch.compile(quantile_huber, backend="eager") if compiled else quantile_huber
+        loss = each(value, target, fractions, threshold)
+        loss.square().sum().backward()
+        found.append((loss.detach(), value.grad))
+    torch.testing.assert_close(found[1], found[0])
+    if threshold:
+        prediction, other = quantiles[..., 0], target[:, 0]
+        assert torch.allclose(
+            torch.compile(huber, backend="eager")(prediction, other, threshold),
+            huber(prediction, other, threshold),
+        )
