@@ -190,7 +190,7 @@ def published(plan: str) -> list[tuple[str, ...]]:
 
 
 def section(plan: Path) -> list[str]:
-    """A plan: what it says of itself, its table, its aggregates, and what others published."""
+    """A plan: what it says of itself, its table, its aggregates, `remarks` on them, and what others published."""
     results, text = plan.with_suffix(".csv"), plan.read_text(encoding="utf-8")
     if not results.exists():
         return []
@@ -207,6 +207,8 @@ def section(plan: Path) -> list[str]:
         if rows := aggregate(entries, wanted["tasks"]):
             parts += [f"{wanted['title']} {AGGREGATE}", table(("agent", "IQM (seeds of each task)"), rows)]
     parts += efficiencies(plan, contents.get("efficiency", []))
+    if remarks := contents.get("remarks", "").strip():
+        parts.append(remarks)
     if others := published(plan.stem):
         parts.append(table(("published for", "who", "at", "score", "seeds", "source and what differs"), others))
     return parts

@@ -15,7 +15,7 @@ def plan(folder, entries, rows):
     path = folder / "tried.toml"
     tables = [f'[[entry]]\nname = "{name}"\ncommand = {command}\nseeds = [1, 2]\n' for name, command in entries]
     tables[1] += 'label = "gently"\n'
-    path.write_text("# What this is,\n# and why.\n\n" + "\n".join(tables))
+    path.write_text("# What this is,\n# and why.\n\nremarks = 'It is so.'\n" + "\n".join(tables))
     path.with_suffix(".csv").write_text("\n".join([HEAD, *rows]) + "\n")
     return path
 
@@ -39,7 +39,8 @@ def test_a_section_says_what_the_rows_say(tmp_path, monkeypatch):
         "| [dqn](agents/dqn.md) | 1.50 [-4.85, 7.85] (2) |  |  |",
         "| [bc](agents/bc.md), gently |  | 50.0 [-77.1, 177.1] (2) | 3.0 |",
     ]
-    assert parts[3].splitlines()[2:] == ["| A-v1 | peer | 1,000,000 | 2.5 ± 0.5 | 3 | page; older |"]
+    assert parts[3] == "It is so."
+    assert parts[4].splitlines()[2:] == ["| A-v1 | peer | 1,000,000 | 2.5 ± 0.5 | 3 | page; older |"]
     (tmp_path / "tried.csv").unlink()
     assert results.section(tmp_path / "tried.toml") == [], "a plan without results has no section"
 
