@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 
 from ..agents.core.errors import BellmarkError, InvalidData
+from ..agents.core.files import write_atomically
 from .scores import Reference
 
 CHUNK = 1 << 20
@@ -58,7 +59,7 @@ def download(url: str, path: Path, *, progress: bool = True, timeout: float = 30
         except InvalidData as error:
             raise InvalidData(f"what {url} sent is no D4RL file ({error}): {remedy}") from error
         os.replace(part, path)
-        _replace_text(sidecar(path), f"{digest}  {path.name}\n")
+        write_atomically(sidecar(path), f"{digest}  {path.name}\n".encode())
     except urllib.error.HTTPError as error:
         raise DownloadFailed(f"{url} answered {error.code} {error.reason}: {remedy}") from error
     except (OSError, ValueError) as error:
@@ -123,9 +124,3 @@ def verify(path: Path, sha256: str) -> None:
             f"{path} is not the file that was downloaded: its SHA-256 is {sha256[:12]}..., and "
             f"{sidecar(path).name} says {stated}; remove both files and load it again"
         )
-
-
-def _replace_text(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text)
-    os.replace(part, path)

@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -99,8 +100,8 @@ def env_keywords(metadata: Mapping[str, str | int | float], env_id: str) -> tupl
     """
     from ..envs import atari, for_evaluation, minatar
 
-    same = str(metadata.get("environment", "")) == env_id
-    found = {name: metadata[name] for name in ("max_episode_steps",) if same and name in metadata}
+    same = metadata.get("environment") == env_id
+    found: dict[str, Any] = {"max_episode_steps": metadata.get("max_episode_steps")} if same else {}
     if "env_settings" in metadata:
         try:
             settings = for_evaluation(parse(str(metadata["env_settings"])))

@@ -54,8 +54,9 @@ class Trajectories(NamedTuple):
 
         Among equal returns the shorter is better, then the earlier.
         """
-        order = np.lexsort((self.lengths[self.whole], -self.returns[self.whole]))
-        return np.sort(self.whole[order[: max(int(fraction * len(order)), 1)]])
+        whole = self.whole
+        order = np.lexsort((self.lengths[whole], -self.returns[whole]))
+        return np.sort(whole[order[: max(int(fraction * len(order)), 1)]])
 
     def transitions(self, episodes: np.ndarray) -> np.ndarray:
         """Flat indices of all transitions of the episodes with these numbers, ascending in time."""

@@ -14,6 +14,7 @@ from ..agents.core.registry import find_agents
 from .bench import report
 from .grid import FOLDER, read_plan, rows_of
 from .pages import ROOT, describe_once, page, prose, table
+from .results import evaluations
 from .results import page as results
 from .statistics import markdown
 
@@ -63,11 +64,9 @@ def curves() -> dict[str, list[Curve]]:
 
 def curve(command: list[str], seeds: list[list[dict[str, str]]]) -> Curve:
     """One entry of a plan from its rows, seed by seed."""
-    points = min(map(len, seeds))
     normalized = all(row.get("normalized_mean") for rows in seeds for row in rows)
     column = "normalized_mean" if normalized else "mean"
-    score = np.array([[float(row[column]) for row in rows[:points]] for rows in seeds])
-    clock = np.array([[float(row["clock"]) for row in rows[:points]] for rows in seeds]).mean(0)
+    clock, score = evaluations(seeds, column)
     return Curve(" ".join(["bellmark", *command]), clock, score, int(seeds[0][0]["episodes"]), normalized)
 
 

@@ -102,9 +102,7 @@ def switches(planned: Iterable[Mapping[str, Any]], curves: Sequence[Mapping[str,
     """What entries that go on online after learning from data lose at the switch; "" where there is none."""
     rows = []
     for entry in planned:
-        own = [row for row in curves if row["name"] == entry["name"]]
-        by_seed = [[row for row in own if row["seed"] == seed] for seed in dict.fromkeys(row["seed"] for row in own)]
-        found = [around for around in map(switch, by_seed) if around is not None]
+        found = [around for around in map(switch, by_seed(entry["name"], curves)) if around is not None]
         if "--learn-steps" not in entry["command"] or not found:
             continue
         normalized = all(row.get("normalized_mean") for around in found for row in around)
@@ -119,21 +117,25 @@ def switches(planned: Iterable[Mapping[str, Any]], curves: Sequence[Mapping[str,
     )
 
 
-def evaluations(rows: Iterable[Mapping[str, str]]) -> tuple[np.ndarray, np.ndarray]:
-    """The clock `[P]` and the mean returns `[seeds, P]` of one entry's rows, as far as all seeds have come."""
-    seeds: dict[str, list[tuple[float, float]]] = {}
-    for row in rows:
-        seeds.setdefault(row["seed"], []).append((float(row["clock"]), float(row["mean"])))
-    points = min(map(len, seeds.values()))
-    clock, mean = np.moveaxis(np.array([found[:points] for found in seeds.values()]), -1, 0)
-    return clock.mean(0), mean
+def by_seed(name: str, curves: Sequence[Mapping[str, str]]) -> list[list[Mapping[str, str]]]:
+    """The evaluations of one entry, seed by seed."""
+    own = [row for row in curves if row["name"] == name]
+    return [[row for row in own if row["seed"] == seed] for seed in dict.fromkeys(row["seed"] for row in own)]
+
+
+def evaluations(seeds: Sequence[Sequence[Mapping[str, str]]], column: str) -> tuple[np.ndarray, np.ndarray]:
+    """The clock `[P]` and that column `[seeds, P]` of one entry's evaluations, as far as all seeds have come."""
+    points = min(map(len, seeds))
+    clock, found = np.array(
+        [[[float(row[name]) for row in rows[:points]] for rows in seeds] for name in ("clock", column)]
+    )
+    return clock.mean(0), found
 
 
 def efficiency(names: Sequence[str], planned: Iterable[Mapping[str, Any]], curves: Sequence[Mapping[str, str]]) -> str:
     """How soon entries learn, against the first of them, up to where all have come; "" without curves of two."""
     agents = {entry["name"]: agent_of(entry) for entry in planned}
-    own = {name: [row for row in curves if row["name"] == name] for name in names}
-    found = {name: evaluations(rows) for name, rows in own.items() if rows}
+    found = {name: evaluations(seeds, "mean") for name in names if (seeds := by_seed(name, curves))}
     if len(found) < 2 or names[0] not in found:
         return ""
     end = min(clock[-1] for clock, _ in found.values())

@@ -188,7 +188,7 @@ class RunFolder:
 
     def tidy(self) -> None:
         """Removes what a process that was killed had not finished writing. Only for the holder of the lock."""
-        for path in self.path.glob(".*.tmp"):
+        for path in (*self.path.glob(".*.tmp"), *self.path.glob(".tmp*")):  # the latter are the safetensors library's
             path.unlink(missing_ok=True)
 
     def go_on(self, clock: int) -> None:

@@ -175,7 +175,7 @@ def test_a_save_that_fails_keeps_both_checkpoints(here):
 def test_what_a_killed_process_left_is_removed(bellmark, here, small_ppo):
     assert bellmark(*small_ppo, "--run", "run")[0] == 0
     before = {path.name for path in (here / "run").iterdir()}
-    for name in (".last.bell.123.tmp", ".previous.bell.tmp", ".progress.csv.123.tmp", ".lock"):
+    for name in (".last.bell.123.tmp", ".previous.bell.tmp", ".progress.csv.123.tmp", ".tmpAb3xYz", ".lock"):
         (here / "run" / name).write_bytes(b"half")
     assert bellmark("resume", "run")[0] == 0
     assert {path.name for path in (here / "run").iterdir()} == before
