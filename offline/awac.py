@@ -11,11 +11,9 @@ from torch import Tensor
 from ..agents.core.agent import Metrics
 from ..agents.core.batch import Batch
 from ..agents.core.config import Positive
-from ..agents.core.ensemble import EnsembleConfig, ensemble
-from ..agents.core.heads import head_of
+from ..agents.core.ensemble import EnsembleAgent, EnsembleConfig, ensemble
 from ..agents.core.nets import frozen_copy
 from ..agents.core.policies import Gaussian
-from ..agents.core.replay import ReplayAgent
 from ..agents.core.spec import Spec
 
 Weighting = Literal["exponential", "softmax", "binary"]
@@ -37,7 +35,7 @@ class AWACConfig(EnsembleConfig):
     """Bound of the weight exp(advantage / advantage_temperature)."""
 
 
-class AWAC(ReplayAgent, name="awac"):
+class AWAC(EnsembleAgent, name="awac"):
     """AWAC (Nair, Gupta, Dalal, Levine 2020, arXiv 2006.09359).
 
         y       = r + discount min_e Qbar_e(s', a'),  a' ~ pi(.|s')
@@ -58,7 +56,7 @@ class AWAC(ReplayAgent, name="awac"):
 
     def build(self, spec: Spec, c: AWACConfig) -> None:
         spec.require_continuous(self.name)
-        self.actor, self.critic = Gaussian(spec, c.hidden), ensemble(spec, c, head_of(c))
+        self.actor, self.critic = Gaussian(spec, c.hidden), ensemble(spec, c, self.head(c))
         self.critic_target = frozen_copy(self.critic)
 
     def act(self, obs: Tensor, explore: bool) -> Tensor:
@@ -84,10 +82,7 @@ class AWAC(ReplayAgent, name="awac"):
 
     def critic_loss(self, batch: Batch) -> Tensor:
         """0-d: its mean over the batch, summed over the critics."""
-        error = self.critic.head.loss(self.critic.output(batch.obs, batch.action), self.target(batch))
-        if self.prioritized:
-            self.prioritize(batch, self.critic.head.error(error.detach()))
-        return (batch.weight * error).mean(1).sum()
+        return self.regression(batch, self.critic.output(batch.obs, batch.action), self.target(batch))
 
     @torch.no_grad()
     def advantage(self, batch: Batch) -> Tensor:

@@ -12,7 +12,6 @@ from ..agents.core.agent import Metrics
 from ..agents.core.batch import Batch
 from ..agents.core.config import Count, Positive
 from ..agents.core.ensemble import ensemble
-from ..agents.core.heads import head_of
 from ..agents.core.nets import frozen_copy
 from ..agents.core.policies import TanhGaussian, TanhNormal
 from ..agents.core.spec import Spec
@@ -63,7 +62,7 @@ class CRR(AWAC, name="crr"):
     def build(self, spec: Spec, c: CRRConfig) -> None:  # type: ignore[override]
         spec.require_continuous(self.name)
         self.actor = TanhGaussian(spec, c.hidden)  # type: ignore[assignment]
-        self.critic = ensemble(spec, c, head_of(c))
+        self.critic = ensemble(spec, c, self.head(c))
         self.actor_target, self.critic_target = frozen_copy(self.actor), frozen_copy(self.critic)
 
     def update(self, batch: Batch) -> Metrics:

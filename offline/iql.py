@@ -101,7 +101,5 @@ class IQL(ReplayAgent, name="iql"):
 
     def critic_loss(self, batch: Batch) -> Tensor:
         """0-d: its mean over the batch, summed over the critics."""
-        error = self.critic.head.loss(self.critic.output(batch.obs, batch.action), self.target(batch))
-        if self.prioritized:
-            self.prioritize(batch, self.critic.head.error(error.detach()))
-        return (batch.weight * error).mean(1).sum()
+        output, head = self.critic.output(batch.obs, batch.action), self.critic.head
+        return self.batch_loss(batch, head.loss(output, self.target(batch)), head)

@@ -90,10 +90,7 @@ class SACDiscrete(ReplayAgent, name="sac_discrete"):
         """0-d: its mean over the batch, summed over the critics."""
         head, output = self.critic.head, self.critic.output(batch.obs)
         chosen = output.take_along_dim(batch.action[None, :, None, None], 2).squeeze(2)
-        loss = head.loss(chosen, head.encode(self.target(batch)))
-        if self.prioritized:
-            self.prioritize(batch, head.error(loss.detach()))
-        return 0.5 * (batch.weight * loss).mean(1).sum()
+        return 0.5 * self.batch_loss(batch, head.loss(chosen, head.encode(self.target(batch))), head)
 
     def actor_loss(self, log_probs: Tensor, entropy: Tensor, value: Tensor) -> Tensor:
         """0-d, from log-probabilities and values of all actions `[B, A]` and the entropy `[B]`."""

@@ -58,8 +58,4 @@ class EnsembleAgent(ReplayAgent):
 
     def regression(self, batch: Batch, output: Tensor, target: Tensor) -> Tensor:
         """The loss of outputs `[E, B, K]` against the target: its mean over the batch, summed over the critics."""
-        head = self.critic.head
-        loss = head.loss(output, target)
-        if self.prioritized:
-            self.prioritize(batch, head.error(loss.detach()))
-        return (batch.weight * loss).mean(1).sum()
+        return self.batch_loss(batch, self.critic.head.loss(output, target), self.critic.head)

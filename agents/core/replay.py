@@ -14,6 +14,7 @@ from .buffer import Buffer
 from .config import ReplayConfig
 from .errors import InvalidSetting
 from .frames import FrameBuffer
+from .heads import Head
 from .hindsight import HindsightBuffer
 from .prioritized import Prioritized
 from .reshuffled import PrioritizedReshuffled, Reshuffled
@@ -92,14 +93,16 @@ class ReplayAgent(Agent):
             batch = batch._replace(obs=self.obs_normalizer(batch.obs), next_obs=self.obs_normalizer(batch.next_obs))
         return batch
 
-    def prioritize(self, batch: Batch, error: Tensor) -> None:
-        """Notes the errors `[B]` of a batch, or `[E, B]` of an ensemble (the greatest counts), for prioritised replay.
+    def batch_loss(self, batch: Batch, losses: Tensor, head: Head) -> Tensor:
+        """0-d: the weighted mean over the batch of losses `[B]`, or of `[E, B]` the sum of the critics' means.
 
-        They are reported after the update, whose operations alone may be compiled.
+        For prioritised replay it notes the rows' errors, of an ensemble the greatest. They are reported after the
+        update, whose operations alone may be compiled.
         """
         if self.prioritized:
-            error = error.detach().abs()
+            error = head.error(losses.detach())
             self._descents["errors"] = error if error.ndim == 1 else error.amax(0)
+        return (batch.weight * losses).mean(-1).sum()
 
     @property
     def prioritized(self) -> bool:

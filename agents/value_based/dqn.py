@@ -162,7 +162,4 @@ class DQN(ReplayAgent, name="dqn"):
 
     def q_loss(self, batch: Batch) -> Tensor:
         """0-d; reports errors to prioritised replay."""
-        losses = self.losses(batch)
-        if self.prioritized:
-            self.prioritize(batch, self.q.head.error(losses.detach()))
-        return (batch.weight * losses).mean()
+        return self.batch_loss(batch, self.losses(batch), self.q.head)

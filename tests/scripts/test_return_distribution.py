@@ -23,6 +23,8 @@ DISTRIBUTIONAL = {
     "sac": {"critic_head": "c51", "atoms": 7},
     "tqc": {"atoms": 7, "drop": 1},
     "droq": {"critic_head": "quantile", "atoms": 7},
+    "awac": {"critic_head": "quantile", "atoms": 7},
+    "crr": {"critic_head": "c51", "atoms": 7},
 }
 
 
