@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +30,8 @@ between the two, the lowest after it (of several, so lower by chance alone), and
 95% interval, number of seeds)."""
 EFFICIENCY = """Sample efficiency: the mean of all evaluations, which is the area under the learning curve (mean over
 seeds, Student's 95% interval, number of seeds), by how much that exceeds the first agent's (Welch's 95% interval), and
-the clock at which an evaluation first reached what the first agent had on average at the end, seed by seed."""
+the clock at which an evaluation first reached what the first agent had on average at the end, seed by seed. Evaluations
+at a clock at which not all agents of a table were evaluated are left out."""
 AGGREGATE = "Interquartile mean over all runs of these tasks, with a stratified bootstrap interval over runs."
 
 
@@ -133,22 +135,24 @@ def evaluations(seeds: Sequence[Sequence[Mapping[str, str]]], column: str) -> tu
 
 
 def efficiency(names: Sequence[str], planned: Iterable[Mapping[str, Any]], curves: Sequence[Mapping[str, str]]) -> str:
-    """How soon entries learn, against the first of them, up to where all have come; "" without curves of two."""
+    """How soon entries learn, against the first of them, by what all were evaluated at; "" without curves of two."""
     agents = {entry["name"]: agent_of(entry) for entry in planned}
     found = {name: evaluations(seeds, "mean") for name in names if (seeds := by_seed(name, curves))}
     if len(found) < 2 or names[0] not in found:
         return ""
-    end = min(clock[-1] for clock, _ in found.values())
-    upto = {name: (clock[clock <= end], mean[:, clock <= end]) for name, (clock, mean) in found.items()}
-    first, goal = upto[names[0]][1].mean(1), float(upto[names[0]][1][:, -1].mean())
+    common = reduce(np.intersect1d, (clock for clock, _ in found.values()))
+    if not len(common):
+        return ""
+    shared = {name: mean[:, np.isin(clock, common)] for name, (clock, mean) in found.items()}
+    first, goal = shared[names[0]].mean(1), float(shared[names[0]][:, -1].mean())
     rows = []
-    for name, (clock, mean) in upto.items():
+    for name, mean in shared.items():
         area = mean.mean(1)
         more = "" if name == names[0] else cell(difference(area, first), min(len(area), len(first)))
-        reached = [steps_to(goal, clock, run) for run in mean]
+        reached = [steps_to(goal, common, run) for run in mean]
         when = ", ".join(f"{step:,.0f}" if np.isfinite(step) else "never" for step in reached)
         rows.append((agents[name], cell(student_interval(area), len(area)), more, when))
-    return table(("agent", f"mean of evaluations up to {end:,.0f}", "more", f"reached {goal:z.0f} at"), rows)
+    return table(("agent", f"mean of evaluations up to {common[-1]:,.0f}", "more", f"reached {goal:z.0f} at"), rows)
 
 
 def efficiencies(plan: Path, wanted: Iterable[Mapping[str, Any]]) -> list[str]:

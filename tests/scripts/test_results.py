@@ -73,14 +73,14 @@ def test_an_aggregate_is_of_scaled_scores_of_agents_with_all_tasks():
     assert text.startswith("0.45 [") and text.endswith("(2)"), "the middle two of 0.5, 1, 0 and 0.4"
 
 
-def test_sample_efficiency_is_the_area_under_the_curve_up_to_where_all_have_come(tmp_path):
-    """By hand: areas sac 1, 3 and crossq 4, 4 up to 2,000; sac ends there at 3 on average."""
+def test_sample_efficiency_is_the_area_under_the_curve_at_what_all_were_evaluated_at(tmp_path):
+    """By hand: areas sac 1, 3 and crossq 4, 4 at 1,000 and 2,000; sac ends there at 3 on average."""
     head = "name,seed,clock,mean\n"
     runs = {
         "sac-a,1": [(1000, 0.0), (2000, 2.0), (3000, 50.0)],
         "sac-a,2": [(1000, 2.0), (2000, 4.0), (3000, 60.0)],
-        "crossq-a,1": [(1000, 3.0), (2000, 5.0)],
-        "crossq-a,2": [(1000, 2.5), (2000, 5.5), (3000, 9.0)],
+        "crossq-a,1": [(500, -70.0), (1000, 3.0), (1500, 80.0), (2000, 5.0)],
+        "crossq-a,2": [(500, -60.0), (1000, 2.5), (1500, 70.0), (2000, 5.5), (3000, 9.0)],
     }
     rows = {agent: [f"{agent},{c},{m}" for c, m in points] for agent, points in runs.items()}
     files = {"first": "sac", "second": "crossq"}
@@ -99,6 +99,9 @@ def test_sample_efficiency_is_the_area_under_the_curve_up_to_where_all_have_come
         "| [crossq](agents/crossq.md) | 4.00 [4.00, 4.00] (2) | 2.00 [-10.71, 14.71] (2) | 1,000, 2,000 |",
     ]
     assert results.efficiencies(tmp_path / "first.toml", [{"title": "A.", "entries": ["sac-a", "crossq-a"]}]) == []
+    apart = [dict(name=f"{x}-a", seed="1", clock=at, mean="1") for x, at in (("sac", "1000"), ("crossq", "1500"))]
+    planned = [{"name": row["name"], "command": ["train", row["name"][:-2]]} for row in apart]
+    assert results.efficiency(["sac-a", "crossq-a"], planned, apart) == "", "never evaluated at the same clock"
 
 
 def test_published_figures_are_of_plans_that_exist():
