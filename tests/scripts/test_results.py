@@ -99,7 +99,8 @@ def test_sample_efficiency_is_the_area_under_the_curve_at_what_all_were_evaluate
         "| [crossq](agents/crossq.md) | 4.00 [4.00, 4.00] (2) | 2.00 [-10.71, 14.71] (2) | 1,000, 2,000 |",
     ]
     assert results.efficiencies(tmp_path / "first.toml", [{"title": "A.", "entries": ["sac-a", "crossq-a"]}]) == []
-    apart = [dict(name=f"{x}-a", seed="1", clock=at, mean="1") for x, at in (("sac", "1000"), ("crossq", "1500"))]
+    head = ("name", "seed", "clock", "mean")
+    apart = [dict(zip(head, row.split(","), strict=True)) for row in ("sac-a,1,1000,1", "crossq-a,1,1500,1")]
     planned = [{"name": row["name"], "command": ["train", row["name"][:-2]]} for row in apart]
     assert results.efficiency(["sac-a", "crossq-a"], planned, apart) == "", "never evaluated at the same clock"
 
