@@ -100,7 +100,7 @@ class ReplayAgent(Agent):
         update, whose operations alone may be compiled.
         """
         if self.prioritized:
-            error = head.error(losses.detach())
+            error = head.error(losses.detach()).abs()
             self._descents["errors"] = error if error.ndim == 1 else error.amax(0)
         return (batch.weight * losses).mean(-1).sum()
 

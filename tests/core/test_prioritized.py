@@ -5,7 +5,7 @@ import pytest
 import torch
 from bellmark.agents.core.batch import Step
 from bellmark.agents.core.buffer import Buffer
-from bellmark.agents.core.heads import Scalar
+from bellmark.agents.core.heads import Quantile
 from bellmark.agents.core.prioritized import Prioritized, SumTree
 from bellmark.agents.core.sampling import Sampler
 from bellmark.agents.core.spec import Spec
@@ -176,7 +176,7 @@ def test_the_exponent_of_weights_rises_to_1_over_the_training(small_agent, train
 def test_an_agent_reports_the_errors_of_each_batch_before_it_draws_the_next(small_agent, trained):
     agent = trained(small_agent("dqn", replay="prioritized", priority_exponent=1.0))
     agent.q_loss = lambda batch: (
-        0.0 * agent.batch_loss(batch, torch.stack([batch.reward, -2 * batch.reward]) ** 2, Scalar())
+        0.0 * agent.batch_loss(batch, torch.stack([batch.reward, -2 * batch.reward]), Quantile(1))
         + agent.q(batch.obs).mean()
     )
     for batch in agent.sample(agent.buffer, 3):
